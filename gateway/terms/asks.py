@@ -1,0 +1,141 @@
+"""What a caller asks for, frozen: the same bytes go to schema, policy, limits, record and upstream."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.terms.conversation import Conversation
+from gateway.terms.ids import IdempotencyKey, ModelName, OperationId, RunId, ToolName
+from gateway.terms.strict_json import FrozenJson
+
+
+class Effect(StrEnum):
+    """What a tool can do to the world. What is not known is irreversible."""
+
+    READ = "read"
+    REVERSIBLE = "reversible"
+    IRREVERSIBLE = "irreversible"
+
+
+class Idempotency(StrEnum):
+    """What the tool's own service does with a repeat, and so what may be done after a lost reply."""
+
+    NATIVE_KEY = "native-key"
+    """It takes a key of ours and refuses or replays a second one."""
+    NATURAL = "natural"
+    """Doing it twice is doing it once, as with a cancel."""
+    LOOKUP = "lookup"
+    """It can be asked by our id whether it happened."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDeclaration:
+    """One version of a tool, as the operator offers it."""
+
+    name: ToolName
+    version: str
+    description: str
+    arguments_schema: str
+    """JSON Schema, one object, linted."""
+    effect: Effect
+    idempotency: Idempotency
+    timeout_ms: int
+    """How long its service may take to answer."""
+    redacted: frozenset[str]
+    """Names of top-level arguments that never enter a record."""
+    hash: str
+    """SHA-256 in hex over everything above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """A tool call as received: nothing checked yet."""
+
+    tool: str
+    version: str
+    arguments_json: str
+    idempotency_key: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolAsk:
+    """A tool call that has the tool's form."""
+
+    tool: ToolDeclaration
+    arguments_bytes: bytes
+    """UTF-8, byte for byte as received."""
+    arguments: Mapping[str, FrozenJson]
+    """The same, read strictly and checked by the schema."""
+    key: IdempotencyKey
+    run: RunId
+    digest: bytes
+    """`tool_digest` over tool, version and bytes: what two requests with one key must share."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls this ask."""
+        return self.tool.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAsk:
+    """A model call that has the model's form."""
+
+    model: ModelName
+    conversation: Conversation
+    max_output_tokens: int
+    """Always set: nothing else bounds what a call costs."""
+    input_tokens_bound: int
+    """More than the prompt can have."""
+    run: RunId
+    digest: bytes
+    """SHA-256 over the request message as our own codec writes it."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls this ask."""
+        return f"chat:{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountAsk:
+    """A prompt to be counted."""
+
+    model: ModelName
+    conversation: Conversation
+    digest: bytes
+
+    @property
+    def name(self) -> str:
+        """What the record calls this ask."""
+        return f"count:{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadAsk:
+    """A question about the gateway itself that only shows the caller what is its own: no effect, no upstream."""
+
+    what: str
+    """`list_tools`, `list_models` or `get_operation`."""
+    operation: OperationId
+    """Of `get_operation`; empty otherwise."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls this ask."""
+        return self.what
+
+
+Ask = ToolAsk | ChatAsk | CountAsk | ReadAsk
+
+
+def tool_digest(tool: ToolName, version: str, arguments: bytes) -> bytes:
+    """SHA-256 over the length-framed tool, version and exact argument bytes."""
+    digest = hashlib.sha256()
+    for part in (tool.encode(), version.encode(), arguments):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()

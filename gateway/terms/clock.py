@@ -1,0 +1,63 @@
+"""Time, names and chance as arguments, and their real implementations: the only place that touches the machine's."""
+
+import asyncio
+import secrets
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def unix_us(self) -> int:
+        """Microseconds since 1970-01-01T00:00:00Z; may jump."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds on a scale that never goes back; for deadlines and durations."""
+        ...
+
+
+class IdSource(Protocol):
+    """Gives names that nobody can guess and nobody gave before."""
+
+    def new(self, prefix: str) -> str:
+        """A name such as `op-3f9k...`: the prefix, a dash, 26 characters of lower-case base32."""
+        ...
+
+
+class Sleep(Protocol):
+    """Waits."""
+
+    async def __call__(self, seconds: float, /) -> None:
+        """Return after about so many seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def unix_us(self) -> int:
+        """See `Clock`."""
+        return time.time_ns() // 1000  # noqa: TID251 - the one reader of the machine's clock
+
+    def monotonic_ns(self) -> int:
+        """See `Clock`."""
+        return time.monotonic_ns()
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class SystemIds:
+    """Names from the machine's randomness: 130 bits each."""
+
+    def new(self, prefix: str) -> str:
+        """See `IdSource`."""
+        number = secrets.randbits(130)
+        return prefix + "-" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(0, 130, 5))
+
+
+async def system_sleep(seconds: float, /) -> None:
+    """See `Sleep`."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,26 @@
+"""What is known about a call when one of its records is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.terms.asks import Ask
+from gateway.terms.caller import Caller
+from gateway.terms.ids import OperationId, RequestId, RuleId
+
+Facts = Mapping[str, int | str | bool]
+"""What policy and limits may know beyond the arguments: names to integers in declared units, texts and booleans."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Who asked for what, when, on which facts, and which rules decided."""
+
+    request: RequestId
+    operation: OperationId
+    """Empty for a refused call."""
+    at_unix_us: int
+    caller: Caller
+    ask: Ask
+    facts: Facts
+    rules: tuple[RuleId, ...] = ()
+    policy_hash: str = ""

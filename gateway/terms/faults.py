@@ -1,0 +1,42 @@
+"""What can go wrong beyond the gateway, named for what it means for the call."""
+
+from enum import Enum
+
+
+class Fault(Enum):
+    """What a model upstream did."""
+
+    REFUSED = "upstream.refused"
+    """It said that the request is wrong."""
+    DENIED = "upstream.denied"
+    """It does not accept the gateway's credentials, or not for this model."""
+    MISSING = "upstream.model_missing"
+    """It does not know the model; retired models end so."""
+    QUOTA = "upstream.quota"
+    """It says that the gateway asks too much."""
+    UNREACHABLE = "upstream.unreachable"
+    """No connection, or an answer that says it is overloaded."""
+    TRUNCATED = "upstream.truncated"
+    """The answer stopped before its end."""
+    STALLED = "upstream.stalled"
+    """Nothing came for too long."""
+    MALFORMED = "upstream.malformed"
+    """The answer is not in the upstream's own form."""
+    TOO_LARGE = "upstream.too_large"
+    """One event of the answer is beyond every bound."""
+    CREDENTIALS = "upstream.credentials"
+    """The gateway cannot get a token of its own."""
+
+
+class UpstreamError(Exception):
+    """A model upstream failed. The detail goes to the log, never to the caller."""
+
+    def __init__(self, fault: Fault, detail: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(f"{fault.value}: {detail}")
+        self.fault = fault
+        self.detail = detail
+        self.retry_after_ms = retry_after_ms
+
+
+class LedgerUnavailableError(Exception):
+    """Nothing can be made durable now, so nothing may happen."""

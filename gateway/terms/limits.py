@@ -1,0 +1,57 @@
+"""The bounds of the system, each with its reason, and the limits an operator gives an agent for orders."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.terms.money import MicroUsd, NanoUnits
+
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One received message; gRPC's own usual default. grpclib has no limit (256 MiB were accepted, measured)."""
+
+ARGUMENTS_BYTES_MAX: Final = 64 * 1024
+"""The arguments of one tool call: far above any real one, far below what costs."""
+
+SCHEMA_BYTES_MAX: Final = 64 * 1024
+CONTENTS_MAX: Final = 2_000
+FUNCTIONS_MAX: Final = 128
+
+TOKEN_BYTES_MAX: Final = 8 * 1024
+"""An ID token; Google's are about 1 kB."""
+
+CALLS_RUNNING_MAX: Final = 1_000
+"""Calls that a gateway runs at once; Cloud Run's own maximum for one instance."""
+
+RESULT_BYTES_MAX: Final = 1024 * 1024
+"""What a tool's service may answer."""
+
+COMMIT_RESERVE_S: Final = 0.02
+"""What the two durable commits of a call may take; a call with less time left is refused before it spends."""
+
+UPSTREAM_RESERVE_S: Final = 0.03
+"""Less than this no remote service can be expected to need."""
+
+LEASE_MARGIN_MS: Final = 30_000
+"""How much longer than its tool's timeout an operation may run before it counts as lost."""
+
+CHAT_LEASE_MS: Final = 3_600_000
+"""Cloud Run ends every request after an hour at the latest."""
+
+DRAIN_S: Final = 8.0
+"""Cloud Run gives 10 s from SIGTERM to SIGKILL; the rest is for the last records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitProfile:
+    """What one agent may order (SEC 15c3-5 (c)(1), RTS 6 Art. 15; governance study, table 5.3)."""
+
+    name: str
+    quantity_max: NanoUnits
+    """Of one order."""
+    notional_max: MicroUsd
+    """Of one order, at its limit price or the reference price, whichever is higher."""
+    collar_bps: int
+    """How far from the reference price a limit price may be, in hundredths of a per cent."""
+    reference_age_ms_max: int
+    """An older reference price is no reference."""
+    exposure_max: MicroUsd
+    """Of the account: what was bought and not sold, and every open or unknown order."""

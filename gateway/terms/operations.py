@@ -1,0 +1,171 @@
+"""An operation: one admitted call, from its claim to its end, and what must be held while it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
+from gateway.terms.money import Unit
+from gateway.terms.verdict import Permit
+
+
+class State(StrEnum):
+    """Where an operation stands (governance study, section 3.2)."""
+
+    CLAIMED = "claimed"
+    """The key is taken; nothing was sent."""
+    DISPATCHED = "dispatched"
+    """The intent is durable; bytes may have left."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """A definite no: nothing happened."""
+    UNKNOWN = "unknown"
+    """Nobody knows; everything stays held."""
+    RECONCILING = "reconciling"
+    """Its service is being asked by our id."""
+
+    @property
+    def final(self) -> bool:
+        """Whether a repeat gets a stored answer that never changes."""
+        return self in (State.SUCCEEDED, State.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Names one durable record of the audit log."""
+
+    instance: InstanceId
+    boot: BootId
+    sequence: int
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationKey:
+    """What makes two calls the same call. Keys of different callers and tools never meet (attack rows 2 and 26)."""
+
+    tenant: TenantName
+    principal: Principal
+    tool: str
+    key: IdempotencyKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a tool said no, or why nobody knows. `reason` is a stable code, `message` one sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation as it is stored."""
+
+    id: OperationId
+    key: OperationKey
+    version: str
+    fingerprint: bytes
+    """The digest of the ask that claimed the key."""
+    state: State
+    result: bytes
+    """In state SUCCEEDED: one JSON object."""
+    failure: Failure | None
+    rules: tuple[RuleId, ...]
+    policy_hash: str
+    intent: Receipt
+    outcome: Receipt | None
+    created_unix_us: int
+    lease_until_unix_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """`amount` of `unit` to be held in `scope` for one `window`, if the sum stays within `limit`.
+
+    `window` is the window's start, for example `day:2026-11-23`, or `total`. An amount of 0 is held too: settling may
+    charge it. Exposure is a claim like any other; what reduces it is charged negatively.
+    """
+
+    scope: str
+    unit: Unit
+    window: str
+    limit: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What an ask must hold: `amounts` for every budget of the caller with that unit, and `claims` of its own."""
+
+    amounts: Mapping[Unit, int]
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """All that must become true at once before an effect."""
+
+    permit: Permit
+    operation: OperationId
+    key: OperationKey
+    claims: tuple[Claim, ...]
+    record: bytes
+    """The intent, as it will be stored and hashed."""
+    lease_ms: int
+    """After so long without an outcome, the call counts as lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """The proof that all of an admission is durable; only `ledger` makes one. An upstream takes nothing less."""
+
+    operation: OperationId
+    permit: Permit
+    key: OperationKey
+    claims: tuple[Claim, ...]
+    fence: int
+    """Rises with every owner of the operation; a paused old owner cannot settle."""
+    intent: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """The key was used before for the same request: this is what became of it."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The tool said yes. `charges` replace what was held; a unit that is absent is charged as held."""
+
+    result: bytes
+    charges: tuple[tuple[Unit, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A definite no: nothing happened, and nothing but `charges` is charged (absent units: 0)."""
+
+    failure: Failure
+    charges: tuple[tuple[Unit, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """The reply never came: the effect may have happened, so everything stays held."""
+
+    failure: Failure
+
+
+Outcome = Succeeded | Failed | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """An outcome and its record, to become durable together."""
+
+    reservation: Reservation
+    outcome: Outcome
+    record: bytes

@@ -1,0 +1,60 @@
+"""One call's way through the gateway: what it brought, when it must end, and what each stage took."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gateway.terms.caller import Credentials
+from gateway.terms.clock import Clock
+from gateway.terms.ids import RequestId
+
+
+class Stages:
+    """How long each stage of a call took, told to the caller as `gateway-timing` (invariant 7)."""
+
+    __slots__ = ("_clock", "_spent_ns")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._spent_ns: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside as spent on this stage, also when it raises."""
+        start = self._clock.monotonic_ns()
+        try:
+            yield
+        finally:
+            self.spend(name, self._clock.monotonic_ns() - start)
+
+    def spend(self, name: str, duration_ns: int) -> None:
+        """Add a duration in nanoseconds to a stage."""
+        self._spent_ns[name] = self._spent_ns.get(name, 0) + duration_ns
+
+    def spent_ns(self) -> dict[str, int]:
+        """Nanoseconds by stage, in the order of the first visit."""
+        return dict(self._spent_ns)
+
+    def server_timing(self) -> str:
+        """The stages in the syntax of Server-Timing (W3C), durations in milliseconds."""
+        return ", ".join(f"{name};dur={spent / 1e6:.3f}" for name, spent in self._spent_ns.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """What the wire tells the call about itself."""
+
+    request: RequestId
+    credentials: Credentials
+    clock: Clock
+    deadline_ns: int | None
+    """On the clock's monotonic scale; None when the caller set none."""
+    stages: Stages = field(repr=False)
+    reply_headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Initial metadata that the call wants to send, such as `gateway-operation`."""
+
+    def left_s(self) -> float | None:
+        """Seconds until the deadline, negative when it has passed; None when there is none."""
+        if self.deadline_ns is None:
+            return None
+        return (self.deadline_ns - self.clock.monotonic_ns()) / 1e9
