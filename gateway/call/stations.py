@@ -1,0 +1,172 @@
+"""What a call needs of each station, and the value that joins them."""
+
+from asyncio import Future
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from gateway.terms.asks import Ask, ToolAsk, ToolDeclaration, ToolRequest
+from gateway.terms.caller import Caller, Credentials
+from gateway.terms.clock import Clock, IdSource
+from gateway.terms.conversation import Chunk, Conversation
+from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.ids import ModelName, OperationId
+from gateway.terms.models import Model
+from gateway.terms.operations import (
+    Admission,
+    Claim,
+    Demand,
+    Operation,
+    OperationKey,
+    Outcome,
+    Receipt,
+    Replay,
+    Reservation,
+    Settlement,
+)
+from gateway.terms.verdict import Hold, Permit, Refusal
+
+Value = TypeVar("Value")
+
+
+class Identity(Protocol):
+    """Who is calling."""
+
+    async def identify(self, credentials: Credentials) -> Caller | Refusal:
+        """The registered agent behind a verified token."""
+        ...
+
+
+class Policy(Protocol):
+    """May they."""
+
+    async def decide(self, caller: Caller, ask: Ask, facts: Facts) -> Permit | Hold | Refusal:
+        """Anything but a clear yes of the rules is a no."""
+        ...
+
+
+class Ledger(Protocol):
+    """Can they pay, and exactly once."""
+
+    async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
+        """What an earlier call with this key means for one with this digest; None where there was none."""
+        ...
+
+    async def get(self, operation: OperationId, caller: Caller) -> Operation | None:
+        """An operation of this caller; another's is as absent as none."""
+        ...
+
+    async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
+        """Make key, holds and intent durable in one commit, or nothing of it."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> Operation:
+        """Make outcome, charges and record durable in one commit."""
+        ...
+
+    async def note(self, record: bytes) -> Receipt:
+        """Make a record durable that belongs to no operation, such as a refusal."""
+        ...
+
+
+class Models(Protocol):
+    """The model upstreams."""
+
+    def find(self, caller: Caller, name: ModelName) -> Model | Refusal:
+        """A configured model that this caller may use."""
+        ...
+
+    def offered(self, caller: Caller) -> tuple[Model, ...]:
+        """All of them, in the order of their names."""
+        ...
+
+    def check(self, model: Model, conversation: Conversation) -> Refusal | None:
+        """Refuse, before anything is spent, what this model's upstream cannot do."""
+        ...
+
+    def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
+        """The answer as it comes; raises `UpstreamError`. Closing it aborts the upstream."""
+        ...
+
+    async def count(self, reservation: Reservation) -> int:
+        """Tokens of the prompt of a `CountAsk`; raises `UpstreamError`."""
+        ...
+
+
+class Tools(Protocol):
+    """The tool upstreams."""
+
+    def offered(self, caller: Caller) -> tuple[ToolDeclaration, ...]:
+        """The tools that this caller may ask for, in the order of their names."""
+        ...
+
+    def ask(self, caller: Caller, request: ToolRequest) -> ToolAsk | Refusal:
+        """Read a request strictly and check it against the tool's schema."""
+        ...
+
+    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+        """What policy and limits must know of the world; reads only."""
+        ...
+
+    def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
+        """Check the hard limits and say what must be held."""
+        ...
+
+    async def execute(self, reservation: Reservation) -> Outcome:
+        """Do it, at most once. Never raises for anything that the service did."""
+        ...
+
+
+class Recorder(Protocol):
+    """Prove it: writes what happened as bytes, which the ledger stores and chains."""
+
+    def intent(self, evidence: Evidence, claims: tuple[Claim, ...]) -> bytes:
+        """The record that must be durable before the effect."""
+        ...
+
+    def outcome(self, evidence: Evidence, outcome: Outcome) -> bytes:
+        """The record of how it ended."""
+        ...
+
+    def refusal(self, evidence: Evidence, refusal: Refusal) -> bytes:
+        """The record of a refused call of a known caller."""
+        ...
+
+    def replay(self, evidence: Evidence, operation: Operation) -> bytes:
+        """The record of a stored answer that was given again."""
+        ...
+
+
+class Witness(Protocol):
+    """Tells logs, traces and metrics."""
+
+    def tell(self, event: str, fields: Mapping[str, object]) -> None:
+        """One event, named `noun.verb_past`, with its fields. Never raises."""
+        ...
+
+
+class Effects(Protocol):
+    """Where effects run, so that a leaving caller cannot cut one in half."""
+
+    def start(self, work: Coroutine[object, object, Value]) -> Future[Value]:
+        """Run to the end whatever the caller does; the process waits for it before it stops.
+
+        Await the future only through `asyncio.shield`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stations:
+    """All that a governed call passes, in the order in which it passes them."""
+
+    identity: Identity
+    policy: Policy
+    ledger: Ledger
+    models: Models
+    tools: Tools
+    recorder: Recorder
+    witness: Witness
+    effects: Effects
+    clock: Clock
+    ids: IdSource
