@@ -1,0 +1,1 @@
+"""One file for each protobuf service: messages to terms and back, nothing else."""

@@ -1,0 +1,102 @@
+"""ToolService: messages of governed tool calls to terms and back."""
+
+from typing import Final
+
+from gateway.call.act import act
+from gateway.call.inquire import get_operation, list_tools
+from gateway.call.stations import Stations
+from gateway.services.decision import decision, receipt
+from gateway.services.form import malformed, run_id
+from gateway.terms.asks import Effect as ToolEffect
+from gateway.terms.asks import ToolDeclaration, ToolRequest
+from gateway.terms.ids import OperationId
+from gateway.terms.operations import Operation as StoredOperation
+from gateway.terms.operations import State
+from gateway.terms.passage import Passage
+from generated.agentic.gateway.v1 import (
+    Effect,
+    ExecuteToolRequest,
+    GetOperationRequest,
+    ListToolsRequest,
+    ListToolsResponse,
+    Operation,
+    OperationState,
+    Tool,
+    ToolError,
+)
+
+_EFFECTS: Final = {
+    ToolEffect.READ: Effect.READ,
+    ToolEffect.REVERSIBLE: Effect.REVERSIBLE,
+    ToolEffect.IRREVERSIBLE: Effect.IRREVERSIBLE,
+}
+
+_STATES: Final = {
+    State.CLAIMED: OperationState.CLAIMED,
+    State.DISPATCHED: OperationState.DISPATCHED,
+    State.SUCCEEDED: OperationState.SUCCEEDED,
+    State.FAILED: OperationState.FAILED,
+    State.UNKNOWN: OperationState.UNKNOWN,
+    State.RECONCILING: OperationState.RECONCILING,
+}
+
+
+class ToolService:
+    """agentic.gateway.v1.ToolService."""
+
+    def __init__(self, stations: Stations) -> None:
+        self._at = stations
+
+    async def list_tools(self, _: ListToolsRequest, passage: Passage) -> ListToolsResponse:
+        """See the proto."""
+        return ListToolsResponse(tools=[_tool(tool) for tool in await list_tools(self._at, passage)])
+
+    async def execute_tool(self, request: ExecuteToolRequest, passage: Passage) -> Operation:
+        """See the proto."""
+        answer = await act(
+            self._at,
+            passage,
+            ToolRequest(
+                tool=request.tool,
+                version=request.version,
+                arguments_json=request.arguments_json,
+                idempotency_key=request.idempotency_key,
+                run_id=run_id(request.run_id),
+            ),
+        )
+        return _operation(answer.operation, replayed=answer.replayed)
+
+    async def get_operation(self, request: GetOperationRequest, passage: Passage) -> Operation:
+        """See the proto."""
+        if not request.operation_id:
+            raise malformed("operation_id", "name the operation")
+        found = await get_operation(self._at, passage, OperationId(request.operation_id))
+        return _operation(found, replayed=False)
+
+
+def _tool(declared: ToolDeclaration) -> Tool:
+    return Tool(
+        name=declared.name,
+        version=declared.version,
+        description=declared.description,
+        arguments_json_schema=declared.arguments_schema,
+        effect=_EFFECTS[declared.effect],
+        declaration_hash=declared.hash,
+    )
+
+
+def _operation(stored: StoredOperation, *, replayed: bool) -> Operation:
+    failure = stored.failure
+    return Operation(
+        id=stored.id,
+        state=_STATES[stored.state],
+        tool=stored.key.tool,
+        version=stored.version,
+        result_json=stored.result.decode() if stored.state is State.SUCCEEDED else "",
+        error=ToolError(reason=failure.reason, message=failure.message) if failure else None,
+        decision=decision(stored),
+        intent=receipt(stored.intent),
+        outcome=receipt(stored.outcome),
+        replayed=replayed,
+        created_unix_us=stored.created_unix_us,
+    )
