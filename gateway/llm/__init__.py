@@ -1,0 +1,1 @@
+"""The model upstreams: a reservation becomes a stream of chunks."""

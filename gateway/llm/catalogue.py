@@ -1,0 +1,86 @@
+"""The configured models and the upstream that serves each."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+from gateway.terms.asks import ChatAsk, CountAsk
+from gateway.terms.caller import Caller
+from gateway.terms.conversation import (
+    ChoiceConstraint,
+    Chunk,
+    Conversation,
+    JsonSchemaConstraint,
+    RegexConstraint,
+)
+from gateway.terms.ids import ModelName
+from gateway.terms.models import Model
+from gateway.terms.operations import Reservation
+from gateway.terms.verdict import Kind, Refusal
+
+
+class Upstream(Protocol):
+    """What serves models."""
+
+    def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
+        """The answer as it comes, tool calls named `<call_ids>-1` and on."""
+        ...
+
+    async def count(self, model: Model, ask: CountAsk) -> int:
+        """Tokens of a prompt."""
+        ...
+
+
+class ModelCatalogue:
+    """The models by name; see `gateway.call.stations.Models`."""
+
+    def __init__(self, models: Mapping[ModelName, tuple[Model, Upstream]]) -> None:
+        self._models = dict(models)
+
+    def find(self, caller: Caller, name: ModelName) -> Model | Refusal:
+        """A model that this caller may use; the same answer for one that is not configured and one not granted."""
+        known = self._models.get(name)
+        if known is None or name not in caller.models:
+            return Refusal(
+                kind=Kind.NOT_FOUND,
+                reason="model.unknown",
+                sentence="You have no model of this name; ListModels names yours.",
+            )
+        return known[0]
+
+    def offered(self, caller: Caller) -> tuple[Model, ...]:
+        """All models of this caller."""
+        return tuple(model for name, (model, _) in sorted(self._models.items()) if name in caller.models)
+
+    def check(self, model: Model, conversation: Conversation) -> Refusal | None:
+        """A constraint that the upstream cannot enforce is refused, never dropped."""
+        kinds = {JsonSchemaConstraint: "json_schema", RegexConstraint: "regex", ChoiceConstraint: "choice"}
+        if conversation.constraint is None:
+            return None
+        kind = kinds[type(conversation.constraint)]
+        if kind in model.constraints:
+            return None
+        able = ", ".join(sorted(model.constraints)) or "none"
+        return Refusal(
+            kind=Kind.UNSUPPORTED,
+            reason="model.constraint_unsupported",
+            sentence=f"{model.name} cannot enforce a {kind} constraint; it can enforce: {able}.",
+        )
+
+    async def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
+        """See `gateway.call.stations.Models`."""
+        ask = reservation.permit.ask
+        if not isinstance(ask, ChatAsk):
+            raise TypeError("a stream needs the reservation of a chat")
+        model, upstream = self._models[ask.model]
+        async with aclosing(upstream.stream(model, ask, f"call-{reservation.operation[-8:]}")) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def count(self, reservation: Reservation) -> int:
+        """See `gateway.call.stations.Models`."""
+        ask = reservation.permit.ask
+        if not isinstance(ask, CountAsk):
+            raise TypeError("a count needs the reservation of a count")
+        model, upstream = self._models[ask.model]
+        return await upstream.count(model, ask)
