@@ -1,0 +1,43 @@
+"""The contract's messages, for the rest of the agent: only `client` sees generated code."""
+
+from generated.agentic.gateway.v1 import (
+    ChatEvent,
+    ChatRequest,
+    Content,
+    CountTokensRequest,
+    Finish,
+    FinishReason,
+    FunctionDeclaration,
+    GenerationSettings,
+    Operation,
+    OperationState,
+    Part,
+    Receipt,
+    ResponseConstraint,
+    Role,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+
+__all__ = [
+    "ChatEvent",
+    "ChatRequest",
+    "Content",
+    "CountTokensRequest",
+    "Finish",
+    "FinishReason",
+    "FunctionDeclaration",
+    "GenerationSettings",
+    "Operation",
+    "OperationState",
+    "Part",
+    "Receipt",
+    "ResponseConstraint",
+    "Role",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+]

@@ -1,0 +1,53 @@
+# The project's commands. `./just RECIPE` works on a bare machine; `just RECIPE` where just is installed.
+
+python := env("PYTHON", "python3")
+bin := justfile_directory() / ".venv/bin"
+
+# list the recipes
+default:
+    @just --justfile {{justfile()}} --list
+
+# show the whole system at work on this machine: local cloud, gateway and agent as processes of their own
+demo *ARGS: _runtime
+    @{{bin}}/gateway demo {{ARGS}}
+
+# run the tests (ARGS go to pytest)
+test *ARGS: _dev
+    @{{bin}}/python -m pytest {{ARGS}}
+
+# lint, types, import contracts, generated code without drift, the README's commands
+check: _dev
+    {{bin}}/ruff check .
+    {{bin}}/ruff format --check .
+    {{bin}}/mypy
+    {{bin}}/lint-imports
+    {{bin}}/python protos/generate.py --check
+    {{bin}}/gateway policy test policies
+    {{bin}}/python tests/readme_commands.py
+
+# write generated/ anew from protos/
+generate: _dev
+    {{bin}}/python protos/generate.py
+
+# format the code
+fmt: _dev
+    {{bin}}/ruff check --fix .
+    {{bin}}/ruff format .
+
+# measure: `just bench act`, `just bench chat`; the last line is one JSON object
+bench NAME *ARGS: _dev
+    @{{bin}}/python -m bench.{{NAME}} {{ARGS}}
+
+# run a gateway with a configuration file
+serve CONFIG: _runtime
+    @{{bin}}/gateway serve --config {{CONFIG}}
+
+# write the lock files anew from pyproject.toml
+lock: _dev
+    {{bin}}/python requirements/lock.py
+
+@_runtime:
+    {{python}} {{justfile_directory()}}/bootstrap.py
+
+@_dev:
+    {{python}} {{justfile_directory()}}/bootstrap.py dev
