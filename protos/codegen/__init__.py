@@ -1,0 +1,1 @@
+"""The compiler behind `generate.py`: protos -> message classes, codecs, service tables, descriptors."""
