@@ -1,0 +1,99 @@
+"""The paper exchange as a process: `python -m localcloud.exchange --account KEY:SECRET:CASH --ready-file FILE`."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import click
+
+from localcloud.exchange import MICROS, Credential, ExchangeConfig, PaperExchange, VenueConfig
+
+_CASH: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+
+
+def _credentials(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Credential, ...]:
+    """Parse every KEY:SECRET:CASH. The refusal does not repeat the value, because it holds a secret."""
+    credentials = []
+    for value in values:
+        parts = value.split(":")
+        if len(parts) != 3 or not parts[0] or not parts[1] or not _CASH.fullmatch(parts[2]):
+            raise click.BadParameter("an account is KEY:SECRET:CASH, the cash in dollars such as 100000 or 2500.50")
+        credentials.append(Credential(key_id=parts[0], secret=parts[1], cash_micros=int(Decimal(parts[2]) * MICROS)))
+    return tuple(credentials)
+
+
+@click.command(context_settings={"max_content_width": 110, "show_default": True})
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="The trading port; 0 takes any free one.")
+@click.option("--admin-port", default=0, type=click.IntRange(0, 65535), help="The admin port; 0 takes any free one.")
+@click.option(
+    "--account",
+    "accounts",
+    metavar="KEY:SECRET:CASH",
+    multiple=True,
+    required=True,
+    callback=_credentials,
+    help="A key pair and the dollars that its account begins with; repeatable.",
+)
+@click.option("--seed", default=0, help="The seed of the market maker's quotes.")
+@click.option("--fee-ppm", default=0, type=click.IntRange(0, MICROS), help="Fee in parts per million of traded value.")
+@click.option(
+    "--max-orders",
+    default=200_000,
+    type=click.IntRange(1),
+    help="Orders after which new ones are refused; none is ever forgotten.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Written when both ports listen: JSON with url, admin_url and pid.",
+)
+def main(  # noqa: PLR0913 - click passes one argument an option
+    *,
+    host: str,
+    port: int,
+    admin_port: int,
+    accounts: tuple[Credential, ...],
+    seed: int,
+    fee_ppm: int,
+    max_orders: int,
+    ready_file: Path | None,
+) -> None:
+    """Run a simulated stock exchange in Alpaca's v2 wire format until SIGTERM or SIGINT."""
+    try:
+        venue = VenueConfig(credentials=accounts, seed=seed, fee_ppm=fee_ppm, max_orders=max_orders)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        asyncio.run(_serve(ExchangeConfig(venue=venue, host=host, port=port, admin_port=admin_port), ready_file))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen or write the ready file: {error}") from None
+
+
+async def _serve(config: ExchangeConfig, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with PaperExchange(config) as exchange:
+        click.echo(f"paper exchange: trading on {exchange.url}, admin on {exchange.admin_url}", err=True)
+        if ready_file is not None:
+            _announce(exchange, ready_file)
+        await stop.wait()
+
+
+def _announce(exchange: PaperExchange, ready_file: Path) -> None:
+    """Write the ready file in one step, so that whoever waits for it never reads half of it."""
+    ready = {"url": exchange.url, "admin_url": exchange.admin_url, "pid": os.getpid()}
+    draft = ready_file.with_name(f"{ready_file.name}.{os.getpid()}.tmp")
+    draft.write_text(json.dumps(ready))
+    draft.replace(ready_file)
+
+
+if __name__ == "__main__":
+    main()
