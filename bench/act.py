@@ -1,0 +1,132 @@
+"""`just bench act`: what governance adds to a tool call, and how many governed calls a second there are.
+
+Everything is on: token, schema, Cedar, limits, budgets, two durable commits. Orders are placed at the paper exchange,
+through the gateway and directly, in turn; the difference is the gateway's.
+"""
+
+import asyncio
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import aiohttp
+
+from agent.client.contract import OperationState
+from agent.client.gateway import CallReport, GatewayClient
+from bench.rig import AMPLE, Report, arguments, cpu_s, quantile, rig
+from localcloud.demo.scene import stages_ms
+from localcloud.demo.town import Town
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of this benchmark: how much of it, and against what."""
+
+    report: Report
+    town: Town
+    client: GatewayClient
+    session: aiohttp.ClientSession
+    rounds: int
+
+    async def latency(self, pairs: int) -> None:
+        """One caller, governed and direct in turn."""
+        p50: list[float] = []
+        p99: list[float] = []
+        stages: dict[str, list[float]] = {}
+        for number in range(self.rounds):
+            governed, direct = [], []
+            for place in range(pairs):
+                spent, timing = await _governed(self.client, f"lat-{number}-{place}", place)
+                governed.append(spent)
+                direct.append(await _direct(self.town, self.session, place))
+                for name, stage in stages_ms(timing).items():
+                    stages.setdefault(name, []).append(stage)
+            own = quantile(direct, 0.5)
+            p50.append(quantile(governed, 0.5) - own)
+            p99.append(quantile(governed, 0.99) - own)
+            self.report.samples[f"governed_ms_round_{number}"] = governed
+            self.report.samples[f"direct_ms_round_{number}"] = direct
+        self.report.figure("governed_minus_direct_p50_ms", p50)
+        self.report.figure("governed_minus_direct_p99_ms", p99)
+        for name, samples in stages.items():
+            self.report.figures[f"stage_{name}_p50_ms"] = round(quantile(samples, 0.5), 3)
+
+    async def throughput(self, calls: int, callers: int) -> None:
+        """Many callers at once."""
+        rates, costs = [], []
+        for number in range(self.rounds):
+            keys = iter([(f"thr-{number}-{place}", place) for place in range(calls)])
+            used, start = cpu_s(self.town.gateway), time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(callers):
+                    group.create_task(self._caller(keys))
+            rates.append(calls / (time.perf_counter() - start))
+            costs.append((cpu_s(self.town.gateway) - used) / calls * 1e6)
+        self.report.figure(f"calls_per_s_{callers}_callers_sqlite", rates, 0)
+        self.report.figure("gateway_cpu_us_per_call", costs, 0)
+
+    async def _caller(self, keys: Iterator[tuple[str, int]]) -> None:
+        for key, place in keys:
+            await _governed(self.client, key, place)
+
+
+async def measured(report: Report, asked: Namespace) -> None:
+    """Fill the report."""
+    async with rig(AMPLE) as (town, client), aiohttp.ClientSession() as session:
+        run = Run(report=report, town=town, client=client, session=session, rounds=asked.rounds)
+        for place in range(50):
+            await _governed(client, f"warm-{place}", place)
+            await _direct(town, session, place)
+        await run.latency(asked.pairs)
+        await run.throughput(asked.calls, asked.callers)
+    report.bound("governed_minus_direct_p50_ms", "<=", 3)
+    report.bound("governed_minus_direct_p99_ms", "<=", 8)
+    if asked.callers == 64:
+        report.bound("calls_per_s_64_callers_sqlite", ">=", 800)
+
+
+async def _governed(client: GatewayClient, key: str, place: int) -> tuple[float, str]:
+    """One order; every second one sells what the one before bought. Milliseconds, and the stages."""
+    side = "sell" if place % 2 else "buy"
+    order = {"symbol": "AAPL", "side": side, "type": "market", "quantity": "1", "time_in_force": "day"}
+    report, start = CallReport(), time.perf_counter()
+    operation = await client.execute_tool("place_order", order, key=key, report=report)
+    spent = (time.perf_counter() - start) * 1000
+    if operation.state is not OperationState.SUCCEEDED:
+        # Buys and sells of racing callers may cross: the venue's definite no is a governed call too, any other is not.
+        reason = operation.error.reason if operation.error else ""
+        if operation.state is not OperationState.FAILED or not reason.startswith("venue."):
+            raise RuntimeError(f"{key}: {operation.state} {reason}")
+    return spent, report.metadata.get("gateway-timing", "")
+
+
+async def _direct(town: Town, session: aiohttp.ClientSession, place: int) -> float:
+    """The same order straight at the exchange, with the same two requests that the gateway makes."""
+    keys = {"APCA-API-KEY-ID": town.exchange_key_id, "APCA-API-SECRET-KEY": town.exchange_secret}
+    side = "sell" if place % 2 else "buy"
+    order = {"symbol": "AAPL", "qty": "1", "side": side, "type": "market", "time_in_force": "day"}
+    url, start = town.exchange.told("url"), time.perf_counter()
+    async with session.get(f"{url}/v2/stocks/AAPL/quotes/latest", headers=keys) as reply:
+        await reply.read()
+    async with session.post(f"{url}/v2/orders", json=order, headers=keys) as reply:
+        await reply.read()
+        if reply.status != 200:
+            raise RuntimeError(f"the exchange said {reply.status}")
+    return (time.perf_counter() - start) * 1000
+
+
+def main() -> int:
+    """Run it."""
+    parser = arguments(__doc__)
+    parser.add_argument("--pairs", type=int, default=200, help="governed and direct orders of each round")
+    parser.add_argument("--calls", type=int, default=2000, help="calls of each throughput round")
+    parser.add_argument("--callers", type=int, default=64)
+    asked = parser.parse_args()
+    report = Report(bench="act")
+    asyncio.run(measured(report, asked))
+    return report.close(asked)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,132 @@
+"""What every benchmark shares: a pinned town, the processor time of a process, quantiles, and the closing line."""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from agent.client.gateway import GatewayClient, Patience
+from agent.tokens import MetadataTokens
+from localcloud.demo.processes import Running
+from localcloud.demo.town import AUDIENCE, Plan, Town, built
+
+RESULTS = Path(__file__).resolve().parent / "results"
+AMPLE = Plan(
+    with_agent=False,
+    with_door=False,
+    cash_usd=900_000_000,
+    exposure_usd_max="900000000",
+    notional_usd_day="900000000",
+    tokens_hour="9000000000",
+    calls_hour="9000000",
+    calls_run="9000000",
+)
+"""Budgets that no benchmark reaches; all of them are counted all the same."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """The figures of one benchmark and the bounds they must keep."""
+
+    bench: str
+    figures: dict[str, float] = field(default_factory=dict)
+    must: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def figure(self, name: str, rounds: Iterable[float], digits: int = 3) -> None:
+        """The median over the rounds; the rounds are kept."""
+        values = list(rounds)
+        self.samples[name] = values
+        self.figures[name] = round(median(values), digits)
+
+    def bound(self, name: str, rule: str, limit: float) -> None:
+        """A figure must keep a bound: rule is `<=` or `>=`."""
+        self.must[name] = f"{rule} {limit:g}"
+        value = self.figures[name]
+        if not (value <= limit if rule == "<=" else value >= limit):
+            self.failures.append(f"{name} is {value:g}, must be {rule} {limit:g}")
+
+    def close(self, arguments: Namespace) -> int:
+        """Keep the samples, print the table and the closing JSON line. 1 if a bound was missed or a call failed."""
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{self.bench}.raw.json").write_text(json.dumps(self.samples))
+        for name, value in self.figures.items():
+            print(f"{name:<44}{value:>14g}   {self.must.get(name, '')}")
+        for failure in self.failures:
+            print(f"MISSED: {failure}")
+        line = json.dumps(
+            {
+                "bench": self.bench,
+                "figures": self.figures,
+                "must": self.must,
+                "ok": not self.failures,
+                "cores": os.cpu_count(),
+                "python": platform.python_version(),
+            }
+        )
+        if arguments.json:
+            arguments.json.write_text(line + "\n")
+        print(line)
+        return 1 if self.failures else 0
+
+
+def arguments(description: str) -> ArgumentParser:
+    """The arguments that every benchmark takes."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median is taken")
+    parser.add_argument("--json", type=Path, help="write the closing line here too")
+    return parser
+
+
+@asynccontextmanager
+async def rig(plan: Plan) -> AsyncIterator[tuple[Town, GatewayClient]]:
+    """A town with the gateway alone on the first processor and everything else on the others, and a client."""
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+        async with built(Path(folder), plan) as town:
+            _pin(town)
+            async with (
+                MetadataTokens(town.metadata("agent")) as tokens,
+                GatewayClient(
+                    town.gateway_url, tokens, audience=AUDIENCE, connections=8, patience=Patience(attempts=1)
+                ) as client,
+            ):
+                yield town, client
+
+
+def _pin(town: Town) -> None:
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        print("only one processor: the gateway shares it with everything else", file=sys.stderr)
+        return
+    os.sched_setaffinity(town.gateway.process.pid, processors[:1])
+    for thread in Path(f"/proc/{town.gateway.process.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), processors[:1])
+    for running in (town.google, town.exchange, town.vertex):
+        os.sched_setaffinity(running.process.pid, processors[1:])
+    os.sched_setaffinity(0, processors[1:])
+
+
+def cpu_s(running: Running) -> float:
+    """Processor seconds that a process has used, in user and system mode (proc(5))."""
+    fields = Path(f"/proc/{running.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(running: Running) -> float:
+    """Resident memory of a process in MB."""
+    pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def quantile(samples: list[float], share: float) -> float:
+    """The smallest sample that so large a share of the samples does not exceed."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
