@@ -43,13 +43,13 @@ async def act(at: Stations, passage: Passage, request: ToolRequest) -> Answer:
         if earlier is not None:
             return await _replayed(call, earlier)
         with passage.stages.stage("facts"):
-            facts = granted(await at.tools.facts(caller, ask))
-        permit = await call.permit(facts)
-        demand = granted(at.tools.demand(caller, ask, facts))
-        admission = call.admission(permit, demand, facts, ask.tool.timeout_ms + LEASE_MARGIN_MS)
+            call.facts.update(granted(await at.tools.facts(caller, ask)))
+        permit = await call.permit()
+        demand = granted(at.tools.demand(caller, ask, call.facts))
+        admission = call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
         passage.reply_headers["gateway-operation"] = admission.operation
         # From here on the caller may leave, but admission, effect and settling stay together.
-        evidence = call.evidence(admission.operation, permit, facts)
+        evidence = call.evidence(admission.operation, permit)
         done = await asyncio.shield(at.effects.start(_effect(call, admission, evidence)))
         if isinstance(done, Replay):
             return await _replayed(call, done)
@@ -92,7 +92,7 @@ async def _replayed(call: Governed, replay: Replay) -> Answer:
     )
     permit = await reading.permit()
     call.passage.reply_headers["gateway-operation"] = operation.id
-    record = call.at.recorder.replay(call.evidence(operation.id, permit, {}), operation)
+    record = call.at.recorder.replay(call.evidence(operation.id, permit), operation)
     await asyncio.shield(call.at.effects.start(call.at.ledger.note(record)))
     call.tell("call.replayed", operation=operation.id, state=operation.state.value)
     return Answer(operation=operation, replayed=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from gateway.call.governed import NO_FACTS, Governed, identified
+from gateway.call.governed import Governed, identified
 from gateway.call.stations import Stations
 from gateway.call.tally import Tally
 from gateway.terms.asks import ChatAsk, CountAsk
@@ -83,9 +83,9 @@ async def converse(at: Stations, passage: Passage, request: ChatRequest) -> Asyn
     call = Governed(at=at, passage=passage, caller=caller, ask=ask)
     async with call.recorded():
         permit = await call.permit()
-        admission = call.admission(permit, _demand(model, ask), NO_FACTS, CHAT_LEASE_MS)
+        admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
         passage.reply_headers["gateway-operation"] = admission.operation
-        evidence = call.evidence(admission.operation, permit, NO_FACTS)
+        evidence = call.evidence(admission.operation, permit)
         reservation = await _reserved(call, admission, evidence)
     async with aclosing(_streamed(call, reservation, evidence, Tally(ask=ask, model=model))) as told:
         async for event in told:
@@ -100,8 +100,8 @@ async def count(at: Stations, passage: Passage, request: ChatRequest) -> int:
     call = Governed(at=at, passage=passage, caller=caller, ask=ask)
     async with call.recorded():
         permit = await call.permit()
-        admission = call.admission(permit, Demand(amounts={Unit.CALLS: 1}), NO_FACTS, CHAT_LEASE_MS)
-        evidence = call.evidence(admission.operation, permit, NO_FACTS)
+        admission = call.admission(permit, Demand(amounts={Unit.CALLS: 1}), CHAT_LEASE_MS)
+        evidence = call.evidence(admission.operation, permit)
         reservation = await _reserved(call, admission, evidence)
     outcome: Outcome = _left_before_start()
     try:

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.call.stations import Stations
 from gateway.call.windows import window
 from gateway.terms.asks import Ask, ChatAsk, ToolAsk
 from gateway.terms.caller import Caller
-from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.evidence import Evidence
 from gateway.terms.ids import IdempotencyKey, OperationId, RunId
 from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
 from gateway.terms.operations import (
@@ -24,8 +24,6 @@ from gateway.terms.operations import (
 )
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Hold, Kind, Permit, Refusal, RefusedError, granted
-
-NO_FACTS: Facts = {}
 
 
 async def identified(at: Stations, passage: Passage) -> Caller:
@@ -42,6 +40,8 @@ class Governed:
     passage: Passage
     caller: Caller
     ask: Ask
+    facts: dict[str, int | str | bool] = field(default_factory=dict)
+    """What is known of the world by now; policy, limits and every record see the same."""
 
     @asynccontextmanager
     async def recorded(self) -> AsyncIterator[None]:
@@ -52,10 +52,10 @@ class Governed:
             await self._note_refusal(error.refusal)
             raise
 
-    async def permit(self, facts: Facts = NO_FACTS) -> Permit:
+    async def permit(self) -> Permit:
         """May they; and did a person agree, where the rules ask for one."""
         with self.passage.stages.stage("policy"):
-            verdict = await self.at.policy.decide(self.caller, self.ask, facts)
+            verdict = await self.at.policy.decide(self.caller, self.ask, self.facts)
         if isinstance(verdict, Hold):
             # Approvals have no desk yet: what needs a person cannot happen, and the caller is told so.
             verdict = Refusal(
@@ -67,12 +67,12 @@ class Governed:
             )
         return granted(verdict)
 
-    def admission(self, permit: Permit, demand: Demand, facts: Facts, lease_ms: int) -> Admission:
+    def admission(self, permit: Permit, demand: Demand, lease_ms: int) -> Admission:
         """All that must become true before the effect, or a refusal of a call that cannot end in time."""
         self._refuse_bankrupt()
         operation = OperationId(self.at.ids.new("op"))
         claims = self._claims(demand)
-        evidence = self.evidence(operation, permit, facts)
+        evidence = self.evidence(operation, permit)
         return Admission(
             permit=permit,
             operation=operation,
@@ -101,7 +101,7 @@ class Governed:
         )
         return operation
 
-    def evidence(self, operation: OperationId, permit: Permit | None, facts: Facts) -> Evidence:
+    def evidence(self, operation: OperationId, permit: Permit | None) -> Evidence:
         """What is known now, for a record."""
         return Evidence(
             request=self.passage.request,
@@ -109,7 +109,7 @@ class Governed:
             at_unix_us=self.at.clock.unix_us(),
             caller=self.caller,
             ask=self.ask,
-            facts=facts,
+            facts=self.facts,
             rules=permit.rules if permit else (),
             policy_hash=permit.policy_hash if permit else "",
         )
@@ -148,6 +148,6 @@ class Governed:
 
     async def _note_refusal(self, refusal: Refusal) -> None:
         """Shielded: a leaving caller cannot keep a refusal out of the record."""
-        record = self.at.recorder.refusal(self.evidence(OperationId(""), None, NO_FACTS), refusal)
+        record = self.at.recorder.refusal(self.evidence(OperationId(""), None), refusal)
         self.tell("call.refused", reason=refusal.reason, rules=refusal.rules)
         await asyncio.shield(self.at.effects.start(self.at.ledger.note(record)))

@@ -1,0 +1,46 @@
+"""The commands, each imported only when it is named; other packages plug theirs in under `gateway.commands`."""
+
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, cast
+
+import click
+
+PLUGGED_IN: Final = "gateway.commands"
+OWN: Final = ("audit", "check", "policy", "serve")
+
+
+class CommandGroup(click.Group):
+    """Knows the names of its commands and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        del ctx
+        return sorted({*OWN, *(point.name for point in entry_points(group=PLUGGED_IN))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command by name."""
+        del ctx
+        if cmd_name == "serve":
+            return serve
+        if cmd_name in OWN:
+            return cast("click.Command", getattr(import_module(f"gateway.commands.{cmd_name}"), cmd_name))
+        for point in entry_points(group=PLUGGED_IN, name=cmd_name):
+            return cast("click.Command", point.load())
+        return None
+
+
+@click.group(cls=CommandGroup)
+@click.version_option(package_name="agentic-gateway", prog_name="gateway")
+def commands() -> None:
+    """The governor between AI agents and everything that needs credentials."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(arguments: tuple[str, ...]) -> None:
+    """Serve governed models and tools on $PORT."""
+    from gateway.commands.serve import serve as run  # noqa: PLC0415 - only this command needs the whole gateway
+
+    sys.exit(run(arguments))

@@ -1,0 +1,299 @@
+"""The whole system on one machine: the outside world, the gateway behind its front door, and an agent."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from localcloud.demo.processes import Processes, Running
+from policies import folder as shipped_policies
+
+AUDIENCE: Final = "https://gateway-service-123456789012.us-central1.run.app"
+GATEWAY_EMAIL: Final = "sa-gateway@local-project.iam.gserviceaccount.com"
+AGENT_EMAIL: Final = "sa-agent@local-project.iam.gserviceaccount.com"
+STRANGER_EMAIL: Final = "sa-stranger@local-project.iam.gserviceaccount.com"
+CASH_USD: Final = 100_000
+
+CONFIGURATION: Final = """\
+tenant = "demo"
+
+[identity]
+audience = "{audience}"
+certs_url = "{certs_url}"
+
+[vertex]
+project = "local-project"
+location = "us-central1"
+endpoint = "{vertex_url}"
+
+[ledger]
+path = "{ledger}"
+instance = "gateway"
+
+[policy]
+path = "{policies}"
+
+[[models]]
+name = "flash"
+upstream_id = "gemini-3.5-flash"
+description = "Fast and cheap."
+max_output_tokens = 2048
+constraints = ["json_schema", "choice"]
+input_usd_per_million = "0.30"
+output_usd_per_million = "2.50"
+cached_usd_per_million = "0.075"
+
+[[venues]]
+name = "paper"
+trading_url = "{exchange_url}"
+data_url = "{exchange_url}"
+account = "desk"
+key_id = "env:EXCHANGE_KEY_ID"
+secret_key = "env:EXCHANGE_SECRET_KEY"
+order_key = "env:EXCHANGE_ORDER_KEY"
+
+[limits.desk]
+quantity_max = "100"
+notional_usd_max = "{notional_usd_max}"
+collar_bps = 500
+reference_age_ms_max = 5000
+exposure_usd_max = "{exposure_usd_max}"
+
+[[agents]]
+name = "trader"
+email = "{agent_email}"
+team = "desk"
+role = "trader"
+models = ["flash"]
+tools = ["place_order", "cancel_order", "get_order", "list_positions", "get_account", "get_clock", "get_quote"]
+limits = "desk"
+
+{budgets}
+"""
+
+BUDGETS: Final = """\
+[[budgets]]
+scope = "tenant:demo"
+unit = "cost_usd"
+window = "month"
+amount = "500"
+
+[[budgets]]
+scope = "team:desk"
+unit = "cost_usd"
+window = "day"
+amount = "50"
+
+[[budgets]]
+scope = "team:desk"
+unit = "notional_usd"
+window = "day"
+amount = "{notional_usd_day}"
+
+[[budgets]]
+scope = "agent:trader"
+unit = "tokens"
+window = "hour"
+amount = "{tokens_hour}"
+
+[[budgets]]
+scope = "agent:trader"
+unit = "calls"
+window = "hour"
+amount = "{calls_hour}"
+
+[[budgets]]
+scope = "run"
+unit = "calls"
+window = "total"
+amount = "{calls_run}"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a town is built. Amounts as the configuration file writes them."""
+
+    edge: Literal["keep", "strip"] = "keep"
+    """Whether the front door forwards tokens whole or takes their signature off."""
+    notional_usd_max: str = "10000"
+    exposure_usd_max: str = "50000"
+    notional_usd_day: str = "50000"
+    tokens_hour: str = "2000000"
+    calls_hour: str = "1000"
+    calls_run: str = "50"
+    with_agent: bool = True
+    with_door: bool = True
+    cash_usd: int = CASH_USD
+    vertex_options: tuple[str, ...] = ()
+    gateway_environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Town:
+    """Where everything is."""
+
+    folder: Path
+    processes: Processes
+    google: Running
+    exchange: Running
+    vertex: Running
+    gateway: Running
+    door: Running | None
+    agent: Running | None
+    ledger: Path
+    exchange_key_id: str
+    exchange_secret: str
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's own port: what the front door protects."""
+        return self.gateway.told("url")
+
+    @property
+    def door_url(self) -> str:
+        """Where agents call."""
+        return self.door.told("url") if self.door else self.gateway_url
+
+    def metadata(self, name: str) -> str:
+        """HOST:PORT of an identity's metadata server."""
+        addresses = self.google.ready["metadata"]
+        if not isinstance(addresses, dict):
+            raise TypeError("the issuer's ready file has no metadata servers")
+        return str(addresses[name])
+
+
+@asynccontextmanager
+async def built(folder: Path, plan: Plan = Plan()) -> AsyncIterator[Town]:
+    """Start everything, in the order in which it is needed; end everything when left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    async with Processes(folder, _clean_environment()) as processes:
+        yield await _started(processes, folder, plan)
+
+
+async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
+    google = await processes.start("google", _google())
+    key_id, secret = "PK" + secrets.token_hex(8).upper(), secrets.token_urlsafe(24)
+    exchange, vertex = await asyncio.gather(
+        processes.start("exchange", _exchange(key_id, secret, plan.cash_usd)),
+        processes.start("vertex", [*_vertex(google), *plan.vertex_options]),
+    )
+    ledger = folder / "gateway.db"
+    configuration = folder / "gateway.toml"
+    configuration.write_text(_configuration(google, exchange, vertex, ledger, plan))
+    addresses = google.ready["metadata"]
+    metadata: Mapping[str, str] = addresses if isinstance(addresses, dict) else {}
+    gateway = await processes.start(
+        "gateway",
+        ["-m", "gateway", "serve", "--config", str(configuration)],
+        {
+            "PORT": "0",
+            "GATEWAY_HOST": "127.0.0.1",
+            "GCE_METADATA_HOST": metadata["gateway"],
+            "EXCHANGE_KEY_ID": key_id,
+            "EXCHANGE_SECRET_KEY": secret,
+            "EXCHANGE_ORDER_KEY": secrets.token_hex(32),
+            **({"K_SERVICE": "gateway-service", "GATEWAY_EDGE_IAM": "required"} if plan.edge == "strip" else {}),
+            **dict(plan.gateway_environment),
+        },
+    )
+    door = await processes.start("door", _door(gateway, google, plan)) if plan.with_door else None
+    agent = None
+    if plan.with_agent:
+        agent = await processes.start("agent", ["-m", "agent"], _agent(door or gateway, metadata["agent"]))
+    return Town(
+        folder=folder,
+        processes=processes,
+        google=google,
+        exchange=exchange,
+        vertex=vertex,
+        gateway=gateway,
+        door=door,
+        agent=agent,
+        ledger=ledger,
+        exchange_key_id=key_id,
+        exchange_secret=secret,
+    )
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's environment without anything that would reach for a real cloud."""
+    reaching = ("GOOGLE_", "GCE_", "CLOUDSDK_", "GATEWAY_", "AGENT_", "K_", "APCA_", "PORT")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(reaching)}
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    return {name: value for name, value in kept.items() if name.lower() not in proxies} | {"PYTHONUNBUFFERED": "1"}
+
+
+def _google() -> list[str]:
+    identities = {"gateway": GATEWAY_EMAIL, "agent": AGENT_EMAIL, "stranger": STRANGER_EMAIL}
+    given = [item for name, email in identities.items() for item in ("--identity", f"{name}={email}")]
+    return ["-m", "localcloud.google", *given, "--project", "local-project"]
+
+
+def _exchange(key_id: str, secret: str, cash_usd: int) -> list[str]:
+    return ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:{cash_usd}"]
+
+
+def _vertex(google: Running) -> list[str]:
+    return [
+        "-m",
+        "localcloud.vertex",
+        "--introspect-url",
+        google.told("introspect_url"),
+        "--member",
+        GATEWAY_EMAIL,
+    ]
+
+
+def _door(gateway: Running, google: Running, plan: Plan) -> list[str]:
+    return [
+        "-m",
+        "localcloud.front_door",
+        "--container",
+        gateway.told("url").removeprefix("http://"),
+        "--audience",
+        AUDIENCE,
+        "--invoker",
+        AGENT_EMAIL,
+        "--certs-url",
+        google.told("certs_url"),
+        "--signature",
+        plan.edge,
+    ]
+
+
+def _agent(way_in: Running, metadata: str) -> dict[str, str]:
+    return {
+        "GATEWAY_URL": way_in.told("url"),
+        "GATEWAY_AUDIENCE": AUDIENCE,
+        "AGENT_MODEL": "flash",
+        "AGENT_INSTRUCTION": "You trade stocks for a small desk. Use the tools; never invent a result.",
+        "AGENT_HOST": "127.0.0.1",
+        "PORT": "0",
+        "GCE_METADATA_HOST": metadata,
+    }
+
+
+def _configuration(google: Running, exchange: Running, vertex: Running, ledger: Path, plan: Plan) -> str:
+    budgets = BUDGETS.format(
+        notional_usd_day=plan.notional_usd_day,
+        tokens_hour=plan.tokens_hour,
+        calls_hour=plan.calls_hour,
+        calls_run=plan.calls_run,
+    )
+    return CONFIGURATION.format(
+        audience=AUDIENCE,
+        certs_url=google.told("certs_url"),
+        vertex_url=vertex.told("url"),
+        exchange_url=exchange.told("url"),
+        ledger=ledger,
+        policies=shipped_policies(),
+        notional_usd_max=plan.notional_usd_max,
+        exposure_usd_max=plan.exposure_usd_max,
+        agent_email=AGENT_EMAIL,
+        budgets=budgets,
+    )
