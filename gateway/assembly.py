@@ -45,10 +45,9 @@ from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.toolbox import Toolbox
 from gateway.wire.config import WireConfig
+from gateway.wire.contract import contract
 from gateway.wire.server import GatewayServer
-from gateway.wire.table import Table, bind
 from gateway.witness import LogWitness
-from generated.agentic.gateway.v1.services import METHODS
 
 WARM_S: Final = 3.0
 """How long the start waits for the first keys."""
@@ -109,7 +108,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Gateway]:
             clock=rules.clock,
             ids=rules.ids,
         )
-        server = GatewayServer(_table(stations), WireConfig(), rules.clock, rules.ids, witness)
+        server = GatewayServer(
+            contract(ModelService(stations), ToolService(stations)), WireConfig(), rules.clock, rules.ids, witness
+        )
         await _warmed(keys, witness)
         server.readiness.set_serving(True)
         yield Gateway(server=server, witness=witness, policy_hash=rules.policy.hash, boot=boot)
@@ -250,7 +251,3 @@ async def _warmed(keys: Jwks, witness: LogWitness) -> None:
             await keys.warm()
     except (KeysUnavailableError, TimeoutError) as error:
         witness.tell("keys.fetch_failed", {"error": str(error)})
-
-
-def _table(stations: Stations) -> Table:
-    return bind(METHODS, ModelService(stations)).joined(bind(METHODS, ToolService(stations)))

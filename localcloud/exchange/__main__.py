@@ -1,10 +1,8 @@
 """The paper exchange as a process: `python -m localcloud.exchange --account KEY:SECRET:CASH --ready-file FILE`."""
 
 import asyncio
-import json
 import os
 import re
-import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -12,6 +10,7 @@ from typing import Final
 import click
 
 from localcloud.exchange import MICROS, Credential, ExchangeConfig, PaperExchange, VenueConfig
+from localcloud.process import asked_to_stop, write_ready_file
 
 _CASH: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 
@@ -76,23 +75,12 @@ def main(  # noqa: PLR0913 - click passes one argument an option
 
 
 async def _serve(config: ExchangeConfig, ready_file: Path | None) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with PaperExchange(config) as exchange:
-        click.echo(f"paper exchange: trading on {exchange.url}, admin on {exchange.admin_url}", err=True)
-        if ready_file is not None:
-            _announce(exchange, ready_file)
-        await stop.wait()
-
-
-def _announce(exchange: PaperExchange, ready_file: Path) -> None:
-    """Write the ready file in one step, so that whoever waits for it never reads half of it."""
-    ready = {"url": exchange.url, "admin_url": exchange.admin_url, "pid": os.getpid()}
-    draft = ready_file.with_name(f"{ready_file.name}.{os.getpid()}.tmp")
-    draft.write_text(json.dumps(ready))
-    draft.replace(ready_file)
+    with asked_to_stop() as stop:
+        async with PaperExchange(config) as exchange:
+            click.echo(f"paper exchange: trading on {exchange.url}, admin on {exchange.admin_url}", err=True)
+            if ready_file is not None:
+                write_ready_file(ready_file, {"url": exchange.url, "admin_url": exchange.admin_url, "pid": os.getpid()})
+            await stop.wait()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import click
 
 from localcloud.front_door.config import DoorConfig, DoorConfigError
 from localcloud.front_door.door import FrontDoor
-from localcloud.google.process import asked_to_stop, write_ready_file
+from localcloud.process import asked_to_stop, write_ready_file
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

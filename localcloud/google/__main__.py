@@ -8,7 +8,7 @@ import click
 
 from localcloud.google.identities import AccountError, GoogleConfig, TokenAge
 from localcloud.google.local import LocalGoogle
-from localcloud.google.process import asked_to_stop, write_ready_file
+from localcloud.process import asked_to_stop, write_ready_file
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,13 +3,13 @@
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from localcloud.process import asked_to_stop, write_ready_file
 from localcloud.vertex.config import DEFAULT_MODELS, Pace, VertexConfig
 from localcloud.vertex.server import ConfigurationError, VertexDouble
 
@@ -37,25 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(config: VertexConfig, ready_file: Path | None) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with VertexDouble(config) as double:
-        ready = msgspec.json.encode({"url": double.url, "admin_url": double.admin_url, "pid": os.getpid()})
-        if ready_file is None:
-            sys.stdout.write(ready.decode() + "\n")
-            sys.stdout.flush()
-        else:
-            _write_whole(ready_file, ready)
-        await stop.wait()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever waits for it never sees a part of it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    draft.write_bytes(content)
-    draft.replace(path)
+    with asked_to_stop() as stop:
+        async with VertexDouble(config) as double:
+            ready = {"url": double.url, "admin_url": double.admin_url, "pid": os.getpid()}
+            if ready_file is None:
+                sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
+                sys.stdout.flush()
+            else:
+                write_ready_file(ready_file, ready)
+            await stop.wait()
 
 
 def _parser() -> argparse.ArgumentParser:
