@@ -1,0 +1,142 @@
+"""The exchange adapter: one account at a venue that speaks Alpaca's v2 wire format, by our own REST calls."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from gateway.terms.asks import Effect, ToolAsk
+from gateway.terms.caller import Caller
+from gateway.terms.clock import Clock
+from gateway.terms.evidence import Facts
+from gateway.terms.ids import ToolName
+from gateway.terms.limits import LimitProfile
+from gateway.terms.money import MicroUsd, Unit
+from gateway.terms.operations import Claim, Demand, Outcome, Reservation
+from gateway.terms.verdict import Refusal
+from gateway.tools import pretrade
+from gateway.tools.alpaca_config import AlpacaConfig
+from gateway.tools.alpaca_orders import Orders, OrderTerms
+from gateway.tools.alpaca_reads import Reads
+from gateway.tools.alpaca_rest import Rest, open_session
+from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FACTS, declarations
+from gateway.tools.alpaca_wire import Quote, WireError, micro_down, micro_up
+from gateway.tools.backend import FactTypes
+from gateway.tools.pretrade import Side
+from gateway.tools.quotes import NoQuote, QuoteBoard
+
+_NO_FACTS: Final[Facts] = MappingProxyType({})
+
+
+class Alpaca:
+    """A `Backend` while its `async with` block runs."""
+
+    def __init__(self, config: AlpacaConfig, clock: Clock) -> None:
+        """Declare the tools; nothing is opened yet."""
+        self.declarations: Final = declarations(config.timeout_ms)
+        self.fact_types: Final[Mapping[ToolName, FactTypes]] = {PLACE_ORDER: PLACE_ORDER_FACTS}
+        self._config = config
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._orders: Orders
+        self._reads: Reads
+        self._quotes: QuoteBoard
+
+    async def __aenter__(self) -> Self:
+        """Open the connections."""
+        session = await self._stack.enter_async_context(open_session(self._config))
+        rest = Rest(session, self._config)
+        self._orders = Orders(rest, self._config, self._clock)
+        self._reads = Reads(rest, self._config, self._clock)
+        self._quotes = QuoteBoard(self._reads.quote, self._clock, self._config.quote_age_ms)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close them."""
+        await self._stack.aclose()
+
+    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+        """For an order: its size and the market's price now, in the units of `PLACE_ORDER_FACTS`."""
+        if ask.tool.effect is Effect.READ:
+            return _NO_FACTS
+        if caller.limits is None:
+            return pretrade.no_profile()
+        return await self._order_facts(caller.limits, ask) if ask.tool.name == PLACE_ORDER else _NO_FACTS
+
+    async def _order_facts(self, limits: LimitProfile, ask: ToolAsk) -> Facts | Refusal:
+        terms = OrderTerms.of(ask)
+        quote = await self._quotes.latest(terms.symbol, limits.reference_age_ms_max)
+        if isinstance(quote, NoQuote):
+            return pretrade.no_reference(quote.why)
+        order = _limited(terms, _reference(quote, terms.side), self._quotes.age_ms(quote))
+        return pretrade.incomparable(limits, order) or MappingProxyType(
+            {
+                "quantity_nano": order.quantity,
+                "limit_price_micro": order.limit_price,
+                "reference_micro": order.reference,
+                "reference_age_ms": order.reference_age_ms,
+                "notional_micro_usd": order.notional,
+                "reduces_exposure": order.side is Side.SELL,
+            }
+        )
+
+    def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
+        """Check the hard limits of an order, and hold its notional and its exposure; hold one call of everything."""
+        if ask.tool.effect is Effect.READ:
+            return Demand(amounts={Unit.CALLS: 1})
+        if caller.limits is None:
+            return pretrade.no_profile()
+        if ask.tool.name != PLACE_ORDER:
+            return Demand(amounts={Unit.CALLS: 1})
+        return self._order_demand(caller.limits, OrderTerms.of(ask), facts)
+
+    def _order_demand(self, limits: LimitProfile, terms: OrderTerms, facts: Facts) -> Demand | Refusal:
+        reference, age_ms = facts.get("reference_micro"), facts.get("reference_age_ms")
+        if type(reference) is not int or type(age_ms) is not int:
+            return pretrade.no_reference("the facts hold none")
+        order = _limited(terms, MicroUsd(reference), age_ms)
+        refusal = pretrade.check(limits, order)
+        if refusal is not None:
+            return refusal
+        exposure = Claim(
+            scope=f"account:{self._config.name}/{self._config.account}",
+            unit=Unit.EXPOSURE,
+            window="total",
+            limit=limits.exposure_max,
+            amount=order.adds_exposure,
+        )
+        return Demand(amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional}, claims=(exposure,))
+
+    async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
+        """See `Backend`."""
+        if ask.tool.name == PLACE_ORDER:
+            return await self._orders.place(ask, reservation)
+        if ask.tool.name == CANCEL_ORDER:
+            return await self._orders.cancel(ask)
+        return await self._reads.answer(ask)
+
+
+def _reference(quote: Quote, side: Side) -> MicroUsd:
+    """The price that a market order would meet: the ask for a buyer, the bid for a seller; rounded to its worse side.
+
+    A price beyond 64 bits is no price, which is what 0 says.
+    """
+    try:
+        return micro_up(quote.ask) if side is Side.BUY else micro_down(quote.bid)
+    except WireError:
+        return MicroUsd(0)
+
+
+def _limited(terms: OrderTerms, reference: MicroUsd, age_ms: int) -> pretrade.Order:
+    return pretrade.Order(
+        side=terms.side,
+        quantity=terms.quantity,
+        limit_price=terms.limit_price,
+        reference=reference,
+        reference_age_ms=age_ms,
+    )

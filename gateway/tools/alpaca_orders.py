@@ -1,0 +1,235 @@
+"""Placing and cancelling orders: sent once, never again, and cleared up by our own id when the reply is lost.
+
+A vendor's client sent one order four times on a 504 (measured: governance study, section 0, item 6; attack row 28).
+Here an order is posted exactly once. When nobody can say what became of it, one look-up by its client order id may
+tell; otherwise the outcome is Unknown, and everything stays held. "Not found" right after a lost reply proves nothing.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from gateway.terms.asks import ToolAsk
+from gateway.terms.clock import Clock
+from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit, scaled, written
+from gateway.terms.operations import Failed, Failure, Outcome, Reservation, Succeeded, Unknown
+from gateway.tools.alpaca_config import AlpacaConfig
+from gateway.tools.alpaca_rest import Answer, NoAnswer, Origin, Reply, Request, Rest
+from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members
+from gateway.tools.alpaca_wire import VenueOrder, WireError, micro_down, micro_up, read_order
+from gateway.tools.client_order_id import client_order_id
+from gateway.tools.deadline import Deadline
+from gateway.tools.pretrade import Side
+
+SENDING_SHARE: Final = 0.7
+"""Of the call's time; the rest is for looking up an order whose reply is lost."""
+
+_REFUSED_AT_ONCE: Final = frozenset({400, 401, 403, 404, 405, 413, 415})
+_REFUSED_UNLESS_FOUND: Final = frozenset({409, 422, 429})
+"""May stand for an order of ours that is there already: a look-up decides."""
+
+UNREACHABLE: Final = Failed(
+    failure=Failure(
+        reason="upstream.unreachable", message="The venue cannot be reached; nothing was sent. Try again later."
+    )
+)
+REPLY_LOST: Final = Unknown(
+    failure=Failure(
+        reason="upstream.reply_lost",
+        message="The venue's reply is lost and a look-up did not find out; nobody knows yet whether it happened.",
+    )
+)
+_ID_TAKEN: Final = Failed(
+    failure=Failure(
+        reason="venue.client_order_id_taken",
+        message="The venue has another order under this call's order id; this one was not placed.",
+    ),
+    charges=ONE_CALL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTerms:
+    """An order as its checked arguments ask for it."""
+
+    symbol: str
+    side: Side
+    type: str
+    time_in_force: str
+    quantity: NanoUnits
+    limit_price: MicroUsd
+    """0 for a market order."""
+
+    @classmethod
+    def of(cls, ask: ToolAsk) -> "OrderTerms":
+        """The terms of a `place_order` ask."""
+        arguments = {name: str(value) for name, value in ask.arguments.items()}
+        return cls(
+            symbol=arguments["symbol"],
+            side=Side(arguments["side"]),
+            type=arguments["type"],
+            time_in_force=arguments["time_in_force"],
+            quantity=NanoUnits(scaled(arguments["quantity"], NANO)),
+            limit_price=MicroUsd(scaled(arguments.get("limit_price", "0"), MICRO)),
+        )
+
+    def body(self, client_id: str) -> dict[str, str]:
+        """The order in the venue's words, written anew from what was read (attack row 11)."""
+        limit = {"limit_price": written(self.limit_price, MICRO)} if self.limit_price else {}
+        return {
+            "symbol": self.symbol,
+            "qty": written(self.quantity, NANO),
+            "side": self.side.value,
+            "type": self.type,
+            "time_in_force": self.time_in_force,
+            "client_order_id": client_id,
+            **limit,
+        }
+
+    def are_of(self, order: VenueOrder) -> bool:
+        """Whether the venue's order is this one."""
+        limit = Decimal(written(self.limit_price, MICRO)) if self.limit_price else None
+        theirs = (order.symbol, order.side, order.type, order.time_in_force, order.quantity, order.limit_price)
+        quantity = Decimal(written(self.quantity, NANO))
+        return theirs == (self.symbol, self.side.value, self.type, self.time_in_force, quantity, limit)
+
+
+class Orders:
+    """The effects of one account."""
+
+    def __init__(self, rest: Rest, config: AlpacaConfig, clock: Clock) -> None:
+        self._rest = rest
+        self._config = config
+        self._clock = clock
+        self._results = Results(config)
+
+    async def place(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
+        """Send the order once, and say truthfully what is known of it."""
+        placing = _Placing(
+            terms=OrderTerms.of(ask),
+            client_id=client_order_id(self._config.client_order_key, reservation.key),
+            held=_held(reservation),
+        )
+        deadline = Deadline(self._clock, ask.tool.timeout_ms)
+        request = Request(
+            method="POST",
+            origin=Origin.TRADING,
+            segments=("v2", "orders"),
+            body=placing.terms.body(placing.client_id),
+        )
+        reply = await self._rest.call(request, deadline.left_s(SENDING_SHARE))
+        if isinstance(reply, NoAnswer) and not reply.sent:
+            return UNREACHABLE
+        order = _accepted(reply)
+        if order is not None and order.client_order_id == placing.client_id and placing.terms.are_of(order):
+            return self._settled(placing, order)
+        if isinstance(reply, Answer) and _refused_at_once(reply):
+            return self._results.refused(reply)
+        return await self._cleared_up(placing, reply, deadline)
+
+    async def _cleared_up(self, placing: "_Placing", reply: Reply, deadline: Deadline) -> Outcome:
+        """Look the order up by our id: once, for a look-up has no effect, but time has."""
+        lookup = await self._rest.call(by_client_order_id(placing.client_id), deadline.left_s())
+        order = _accepted(lookup)
+        if order is not None and order.client_order_id == placing.client_id:
+            return self._settled(placing, order) if placing.terms.are_of(order) else _ID_TAKEN
+        absent = isinstance(lookup, Answer) and lookup.status == 404 and has_error_form(lookup)
+        if absent and isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
+            return self._results.refused(reply)
+        return REPLY_LOST
+
+    def _settled(self, placing: "_Placing", order: VenueOrder) -> Outcome:
+        if order.ended and not order.filled:
+            message = f"The order ended as {order.status} and nothing of it was filled."
+            failure = Failure(reason=f"venue.order_{order.status}", message=message)
+            return Failed(failure=failure, charges=ONE_CALL)
+        try:
+            charges = placing.charges(order)
+        except WireError:
+            return REPLY_LOST
+        return Succeeded(result=self._results.encoded(order_members(order)), charges=charges)
+
+    async def cancel(self, ask: ToolAsk) -> Outcome:
+        """Ask the venue to cancel; an order that is cancelled already counts as cancelled (a cancel is natural)."""
+        order_id = str(ask.arguments["order_id"])
+        deadline = Deadline(self._clock, ask.tool.timeout_ms)
+        request = Request(method="DELETE", origin=Origin.TRADING, segments=("v2", "orders", order_id))
+        reply = await self._rest.call(request, deadline.left_s(SENDING_SHARE))
+        if isinstance(reply, NoAnswer) and not reply.sent:
+            return UNREACHABLE
+        if isinstance(reply, Answer) and reply.status in {200, 204}:
+            return self._results.told({"order_id": order_id, "status": "cancel_accepted"})
+        if isinstance(reply, Answer) and _refused_at_once(reply):
+            return self._results.refused(reply)
+        lookup = await self._rest.call(by_order_id(order_id), deadline.left_s())
+        return self._cancel_cleared_up(order_id, reply, _accepted(lookup))
+
+    def _cancel_cleared_up(self, order_id: str, reply: Reply, order: VenueOrder | None) -> Outcome:
+        if order is not None and order.id == order_id:
+            if order.status in {"canceled", "pending_cancel"}:
+                return self._results.told({"order_id": order_id, "status": "cancel_accepted"})
+            if order.ended:
+                message = f"The order ended as {order.status}; there is nothing left to cancel."
+                return Failed(failure=Failure(reason="venue.not_cancelable", message=message), charges=ONE_CALL)
+        if isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
+            return self._results.refused(reply)
+        return REPLY_LOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placing:
+    """One order on its way."""
+
+    terms: OrderTerms
+    client_id: str
+    held: MicroUsd
+    """Notional that is held for the whole order; 0 where nothing counts it."""
+
+    def charges(self, order: VenueOrder) -> tuple[tuple[Unit, int], ...]:
+        """What the order costs as it stands: what is filled at its price, what is open at its limit or as held.
+
+        Rounded against the caller. A sale gives back exposure only for what is filled.
+        """
+        filled = Fraction(order.filled) * Fraction(order.average_price or 0)
+        wanted = Fraction(self.terms.quantity, NANO)
+        remainder = Fraction(0) if order.ended else wanted - Fraction(order.filled)
+        price = Fraction(self.terms.limit_price or 0, MICRO) or Fraction(self.held, MICRO) / wanted
+        worth = micro_up(filled + remainder * price)
+        exposure = worth if self.terms.side is Side.BUY else -micro_down(filled)
+        return ((Unit.CALLS, 1), (Unit.NOTIONAL, worth), (Unit.EXPOSURE, exposure))
+
+
+def by_order_id(order_id: str) -> Request:
+    """Shows an order by the venue's id."""
+    return Request(method="GET", origin=Origin.TRADING, segments=("v2", "orders", order_id))
+
+
+def by_client_order_id(client_id: str) -> Request:
+    """Shows an order by our id."""
+    return Request(
+        method="GET",
+        origin=Origin.TRADING,
+        segments=("v2", "orders:by_client_order_id"),
+        query={"client_order_id": client_id},
+    )
+
+
+def _accepted(reply: Reply) -> VenueOrder | None:
+    """The order that a reply shows, if it is a good one."""
+    if not isinstance(reply, Answer) or reply.status not in {200, 201}:
+        return None
+    try:
+        return read_order(reply.body)
+    except WireError:
+        return None
+
+
+def _refused_at_once(reply: Answer) -> bool:
+    """Whether the venue itself said a no that cannot stand for anything else."""
+    return reply.status in _REFUSED_AT_ONCE and has_error_form(reply)
+
+
+def _held(reservation: Reservation) -> MicroUsd:
+    worths = [claim.amount for claim in reservation.claims if claim.unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
+    return MicroUsd(max(worths, default=0))

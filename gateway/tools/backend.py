@@ -1,0 +1,40 @@
+"""What a tool upstream is, seen from the toolbox."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.terms.asks import ToolAsk, ToolDeclaration
+from gateway.terms.caller import Caller
+from gateway.terms.evidence import Facts
+from gateway.terms.ids import ToolName
+from gateway.terms.operations import Demand, Outcome, Reservation
+from gateway.terms.verdict import Refusal
+
+FactTypes = Mapping[str, type]
+"""Names of facts to `int`, `str` or `bool`."""
+
+
+class Backend(Protocol):
+    """One service that executes some tools."""
+
+    @property
+    def declarations(self) -> tuple[ToolDeclaration, ...]:
+        """The tools that it executes."""
+        ...
+
+    @property
+    def fact_types(self) -> Mapping[ToolName, FactTypes]:
+        """What `facts` tells for each tool; a tool that is absent has none."""
+        ...
+
+    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+        """See `gateway.call.stations.Tools`."""
+        ...
+
+    def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
+        """See `gateway.call.stations.Tools`."""
+        ...
+
+    async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
+        """Do it, at most once, within the tool's timeout. The ask is the reservation's own, found unchanged."""
+        ...

@@ -1,0 +1,208 @@
+"""Facts, hard limits and what an order must hold, with a venue that quotes."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from toolcases import (
+    CALLER,
+    LIMIT_BUY,
+    LIMITS,
+    MARKET_SELL,
+    UUID,
+    asked,
+    config,
+    error,
+    quote,
+    resets,
+    says,
+    toolbox_of,
+)
+
+from gateway.terms.caller import Caller
+from gateway.terms.money import Unit
+from gateway.terms.operations import Demand
+from gateway.terms.verdict import Kind, Refusal
+from gateway.tools.alpaca import Alpaca
+from gateway.tools.alpaca_tools import PLACE_ORDER_FACTS
+from gateway.tools.quotes import NoQuote
+
+READER: Caller = replace(CALLER, limits=None)
+QUOTES = "/v2/stocks/"
+
+
+async def facts_of(toolbox, arguments, caller=CALLER):
+    return await toolbox.facts(caller, asked(toolbox, "place_order", arguments))
+
+
+async def demand_of(toolbox, arguments, caller=CALLER):
+    ask = asked(toolbox, "place_order", arguments)
+    return toolbox.demand(caller, ask, await toolbox.facts(caller, ask))
+
+
+async def test_the_facts_of_a_limit_order_to_buy(toolbox):
+    facts = await facts_of(toolbox, LIMIT_BUY)
+    assert dict(facts) == {
+        "quantity_nano": 10 * 10**9,
+        "limit_price_micro": 190_500_000,
+        "reference_micro": 189_600_000,
+        "reference_age_ms": 1000,
+        "notional_micro_usd": 1_905_000_000,
+        "reduces_exposure": False,
+    }
+    assert {name: type(value) for name, value in facts.items()} == dict(PLACE_ORDER_FACTS)
+    assert toolbox.fact_types == {"place_order": PLACE_ORDER_FACTS}
+
+
+async def test_the_facts_of_a_market_order_to_sell(toolbox):
+    facts = await facts_of(toolbox, MARKET_SELL)
+    assert facts["reference_micro"] == 189_500_000
+    assert facts["limit_price_micro"] == 0
+    assert facts["notional_micro_usd"] == 758_000_000
+    assert facts["reduces_exposure"] is True
+
+
+async def test_what_a_buy_holds(toolbox):
+    demand = await demand_of(toolbox, LIMIT_BUY)
+    assert isinstance(demand, Demand)
+    assert dict(demand.amounts) == {Unit.CALLS: 1, Unit.NOTIONAL: 1_905_000_000}
+    (claim,) = demand.claims
+    assert (claim.scope, claim.unit, claim.window) == ("account:paper/main", Unit.EXPOSURE, "total")
+    assert (claim.amount, claim.limit) == (1_905_000_000, LIMITS.exposure_max)
+
+
+async def test_a_sale_holds_no_exposure_but_keeps_its_claim_for_what_it_gives_back(toolbox):
+    demand = await demand_of(toolbox, MARKET_SELL)
+    assert [claim.amount for claim in demand.claims] == [0]
+    assert demand.amounts[Unit.NOTIONAL] == 758_000_000
+
+
+@pytest.mark.parametrize(
+    "changed, reason, told",
+    [
+        ({"quantity": "100.000000001"}, "limit.quantity", ("100.000000001", "100")),
+        ({"quantity": "100"}, None, ()),
+        ({"quantity": "99", "limit_price": "199.08"}, None, ()),
+        ({"limit_price": "199.08"}, None, ()),
+        ({"limit_price": "199.080001"}, "limit.collar", ("199.080001", "189.6", "500")),
+        ({"limit_price": "180.12"}, None, ()),
+        ({"limit_price": "180.119999"}, "limit.collar", ("180.119999", "189.6", "500")),
+        ({"limit_price": "0.000001"}, "limit.collar", ()),
+    ],
+)
+async def test_hard_limits_refuse_with_the_number_asked_and_the_number_allowed(toolbox, changed, reason, told):
+    verdict = await demand_of(toolbox, LIMIT_BUY | changed)
+    if reason is None:
+        assert isinstance(verdict, Demand)
+        return
+    assert isinstance(verdict, Refusal)
+    assert (verdict.kind, verdict.reason, verdict.rules) == (Kind.FORBIDDEN, reason, (reason,))
+    assert all(number in verdict.sentence for number in told)
+
+
+async def test_the_notional_limit(toolbox):
+    caller = replace(CALLER, limits=replace(LIMITS, notional_max=1_905_000_000))
+    assert isinstance(await demand_of(toolbox, LIMIT_BUY, caller), Demand)
+    verdict = await demand_of(toolbox, LIMIT_BUY | {"quantity": "10.000000001"}, caller)
+    assert verdict.reason == "limit.notional"
+    assert "1905.000001 USD" in verdict.sentence
+    assert "1905 USD" in verdict.sentence
+
+
+async def test_an_order_beyond_64_bits_is_refused_before_anyone_counts_with_it(toolbox):
+    verdict = await facts_of(toolbox, LIMIT_BUY | {"quantity": "999999999", "limit_price": "999999999"})
+    assert isinstance(verdict, Refusal)
+    assert verdict.reason == "limit.notional"
+
+
+@pytest.mark.parametrize("tool, arguments", [("place_order", LIMIT_BUY), ("cancel_order", {"order_id": UUID})])
+async def test_an_agent_without_a_profile_only_reads(venue, toolbox, tool, arguments):
+    ask = asked(toolbox, tool, arguments)
+    for verdict in (await toolbox.facts(READER, ask), toolbox.demand(READER, ask, {})):
+        assert isinstance(verdict, Refusal)
+        assert (verdict.kind, verdict.reason) == (Kind.FORBIDDEN, "limit.no_profile")
+    reading = asked(toolbox, "get_account", {}, key="")
+    assert dict(await toolbox.facts(READER, reading)) == {}
+    assert toolbox.demand(READER, reading, {}).amounts == {Unit.CALLS: 1}
+    assert venue.seen == []
+
+
+async def test_a_cancel_holds_one_call(toolbox):
+    ask = asked(toolbox, "cancel_order", {"order_id": UUID})
+    assert dict(await toolbox.facts(CALLER, ask)) == {}
+    assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={Unit.CALLS: 1})
+
+
+UNUSABLE = {
+    "missing": error(404, 40410000, "no quote found"),
+    "no answer": resets,
+    "server error": error(500, 50010000, "oops"),
+    "zero ask": quote(ask="0"),
+    "zero bid": quote(bid="0"),
+    "both zero": quote(bid="0", ask="0"),
+    "negative": quote(bid="-1"),
+    "crossed": quote(bid="189.7", ask="189.6"),
+    "not a number": quote(ask="NaN"),
+    "infinite": quote(ask="1e999"),
+    "too large": quote(bid="1" + "0" * 17, ask="1" + "0" * 17),
+    "a string of words": quote(ask='"high"'),
+    "of another symbol": quote(symbol="MSFT"),
+    "stale": quote(at="2026-11-23T11:59:55.999Z"),
+    "from the future": quote(at="2026-11-23T12:00:04Z"),
+    "of no time": quote(at="2026-02-30T12:00:00Z"),
+    "not JSON": says("oops"),
+}
+
+
+@pytest.mark.parametrize("responder", UNUSABLE.values(), ids=UNUSABLE.keys())
+@pytest.mark.parametrize("arguments", [LIMIT_BUY, MARKET_SELL], ids=["buy", "sell"])
+async def test_without_a_usable_reference_nothing_is_ordered(venue, toolbox, responder, arguments):
+    venue.on("GET", QUOTES, responder)
+    verdict = await facts_of(toolbox, arguments)
+    assert isinstance(verdict, Refusal)
+    assert (verdict.kind, verdict.reason) == (Kind.UNAVAILABLE, "limit.no_reference")
+
+
+async def test_the_age_of_a_reference_counts_from_the_quotes_own_time(venue, toolbox, clock):
+    assert (await facts_of(toolbox, LIMIT_BUY))["reference_age_ms"] == 1000
+    clock.now_us += 250_001
+    assert (await facts_of(toolbox, LIMIT_BUY))["reference_age_ms"] == 1251
+    assert venue.count("GET", QUOTES) == 1
+    clock.now_us += 3_749_999
+    assert (await facts_of(toolbox, LIMIT_BUY))["reference_age_ms"] == 5000
+    clock.now_us += 1
+    refused = await facts_of(toolbox, LIMIT_BUY)
+    assert refused.reason == "limit.no_reference"
+    assert "5001 ms old and at most 5000 ms" in refused.sentence
+
+
+async def test_demand_checks_the_reference_again(toolbox):
+    ask = asked(toolbox, "place_order", LIMIT_BUY)
+    facts = dict(await toolbox.facts(CALLER, ask))
+    for changed in ({"reference_age_ms": 5001}, {"reference_micro": 0}, {"reference_micro": "1"}, {}):
+        wrong = facts | changed if changed else {}
+        assert toolbox.demand(CALLER, ask, wrong).reason == "limit.no_reference"
+
+
+async def test_a_burst_of_orders_asks_for_one_quote(venue, toolbox):
+    ask = asked(toolbox, "place_order", LIMIT_BUY)
+    await asyncio.gather(*(toolbox.facts(CALLER, ask) for _ in range(50)))
+    assert venue.count("GET", QUOTES) == 1
+
+
+async def test_a_quote_is_asked_for_again_when_half_a_second_has_passed(venue, toolbox, clock):
+    await facts_of(toolbox, LIMIT_BUY)
+    clock.shift_ns += 500_000_000
+    await facts_of(toolbox, LIMIT_BUY)
+    assert venue.count("GET", QUOTES) == 2
+
+
+async def test_a_configured_feed_is_asked_for(venue, clock):
+    async with Alpaca(config(venue.url, feed="iex"), clock) as exchange:
+        await facts_of(toolbox_of(exchange), LIMIT_BUY)
+    assert venue.seen[-1].raw_path == "/v2/stocks/AAPL/quotes/latest?feed=iex"
+
+
+async def test_a_venue_that_is_away_has_no_quote(clock, unused_tcp_port):
+    async with Alpaca(config(f"http://127.0.0.1:{unused_tcp_port}"), clock) as exchange:
+        assert isinstance(await exchange._reads.quote("AAPL"), NoQuote)
