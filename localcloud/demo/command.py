@@ -87,8 +87,7 @@ async def _played(console: Console, folder: Path, plan: Plan) -> list[Scene]:
             shown(await permitted_order(eyes))
             shown(await refused_order(eyes))
             shown(await repeated_key(eyes, client))
-            if plan.edge == "keep":
-                shown(await hijacked_agent(eyes, client))
+            shown(await hijacked_agent(eyes, client, edge_strips=plan.edge == "strip"))
         if town.agent is not None:
             await town.processes.stop(town.agent)
         code = await town.processes.stop(town.gateway)
