@@ -1,0 +1,1 @@
+"""What happened, provably: records as bytes, the chain that binds them, and the verifier that trusts nobody."""

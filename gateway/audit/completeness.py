@@ -1,0 +1,114 @@
+"""Whether the records tell whole stories: one intent and one ending for each operation, as the table says."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+from gateway.audit.contents import Contents
+from gateway.audit.continuity import Bad
+from gateway.audit.sources import Entry, StoredOperation
+from gateway.terms.ids import BootId, InstanceId, OperationId
+from gateway.terms.operations import Receipt
+
+_TABLE: Final = """
+CREATE TABLE seen(
+    operation TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    intent_instance TEXT NOT NULL, intent_boot TEXT NOT NULL,
+    intent_sequence INTEGER NOT NULL, intent_leaf BLOB NOT NULL,
+    ending_instance TEXT, ending_boot TEXT, ending_sequence INTEGER, ending_leaf BLOB,
+    stored INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID
+"""
+
+_OPEN: Final = "dispatched"
+
+_RECORDED_AS: Final = {"reconciling": "unknown"}
+"""An operation whose service is being asked is still unknown to the records."""
+
+
+class Stories:
+    """Every operation that the records told of, kept in a temporary file of SQLite's, so that memory stays bounded."""
+
+    def __init__(self, scratch: sqlite3.Connection) -> None:
+        self._scratch = scratch
+        scratch.execute("PRAGMA journal_mode=OFF")
+        scratch.execute(_TABLE)
+        scratch.execute("BEGIN")
+
+    def tell(self, entry: Entry, contents: Contents) -> str | None:
+        """What is wrong with this record after those before; None for nothing."""
+        place = (entry.instance, entry.boot, entry.sequence, entry.leaf)
+        if contents.kind == "intent":
+            added = self._scratch.execute(
+                "INSERT INTO seen (operation, state, intent_instance, intent_boot, intent_sequence, intent_leaf)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (contents.operation, _OPEN, *place),
+            )
+            return None if added.rowcount else f"a second intent of the operation {contents.operation}"
+        if contents.kind in ("outcome", "lost"):
+            state = contents.state if contents.kind == "outcome" else "unknown"
+            ended = self._scratch.execute(
+                "UPDATE seen SET state = ?, ending_instance = ?, ending_boot = ?, ending_sequence = ?, ending_leaf = ?"
+                " WHERE operation = ? AND state = ?",
+                (state, *place, contents.operation, _OPEN),
+            )
+            return None if ended.rowcount else self._unexpected(contents)
+        return None
+
+    def open_operations(self) -> Iterator[tuple[OperationId, InstanceId, BootId]]:
+        """Operations with an intent and no ending, and the boot of the intent."""
+        yield from self._scratch.execute(
+            "SELECT operation, intent_instance, intent_boot FROM seen WHERE state = ? ORDER BY operation", (_OPEN,)
+        )
+
+    def disagreement(self, stored: Iterable[StoredOperation]) -> Bad | None:
+        """The first operation of which the ledger's table and the records say different things."""
+        for operation in stored:
+            problem = self._compared(operation)
+            if problem is not None:
+                return _bad(operation.id, problem, operation.outcome or operation.intent)
+        row = self._scratch.execute("SELECT * FROM seen WHERE stored = 0 ORDER BY operation").fetchone()
+        if row is None:
+            return None
+        intent = Receipt(instance=row[2], boot=row[3], sequence=row[4], leaf_hash=row[5])
+        return _bad(row[0], "its records are there and the table has no such operation", intent)
+
+    def _unexpected(self, contents: Contents) -> str:
+        known = self._scratch.execute("SELECT 1 FROM seen WHERE operation = ?", (contents.operation,)).fetchone()
+        if known:
+            return f"a second ending of the operation {contents.operation}"
+        return f"an ending of the operation {contents.operation}, which has no intent"
+
+    def _compared(self, stored: StoredOperation) -> str | None:
+        row = self._scratch.execute(
+            "UPDATE seen SET stored = 1 WHERE operation = ? RETURNING *", (stored.id,)
+        ).fetchone()
+        if row is None:
+            return "the table has it and no record does: its records are missing"
+        if row[2:6] != _place(stored.intent):
+            return "its intent is not the record that the table names"
+        if row[6:10] != _place(stored.outcome):
+            return "its ending is not the record that the table names: one of them is missing or was changed"
+        if row[1] != _RECORDED_AS.get(stored.state, stored.state):
+            return f"the records end in {row[1]} and the table says {stored.state}"
+        return None
+
+
+@contextmanager
+def stories() -> Iterator[Stories]:
+    """An empty collection, in a temporary file that is gone at the end."""
+    with closing(sqlite3.connect("", isolation_level=None)) as scratch:
+        yield Stories(scratch)
+
+
+def _bad(operation: OperationId, problem: str, place: Receipt) -> Bad:
+    problem = f"the operation {operation}: {problem}"
+    return Bad(instance=place.instance, boot=place.boot, sequence=place.sequence, problem=problem)
+
+
+def _place(receipt: Receipt | None) -> tuple[str | int | bytes | None, ...]:
+    if receipt is None:
+        return (None, None, None, None)
+    return (receipt.instance, receipt.boot, receipt.sequence, receipt.leaf_hash)

@@ -1,0 +1,232 @@
+"""The records: one line of JSON each, whose bytes are stored, hashed and shown as they are.
+
+Every record has `v`, `kind` and `time_us`, in microseconds since 1970. What a person or a machine sent comes in as data
+and stays data: control, bidirectional and other invisible characters are written as escapes, so that a record is one
+line and safe to print (attack row 45). Redacted arguments, prompts and answers never enter (row 48).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from gateway.audit.redaction import KEY_BYTES_MIN, Veil
+from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk, Unformed
+from gateway.terms.clock import Clock
+from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.ids import BootId, InstanceId
+from gateway.terms.operations import Claim, Failed, Failure, Operation, Outcome, Receipt, State, Succeeded, Unknown
+from gateway.terms.verdict import Refusal
+
+VERSION: Final = 1
+
+TEXT_BYTES_MAX: Final = 16 * 1024
+"""A longer result, or the longer arguments of a refused call, stands in its record as hash and size."""
+
+ABOUT_LENGTH_MAX: Final = 128
+"""Of the name in a request that has not its form: longer than any real one."""
+
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+class Records:
+    """Writes every record of one boot of one instance.
+
+    `redaction_key` is a secret of at least 32 bytes: who keeps it can later prove what a redacted argument was.
+    """
+
+    __slots__ = ("_boot", "_clock", "_instance", "_redaction_key")
+
+    def __init__(self, *, clock: Clock, instance: InstanceId, boot: BootId, redaction_key: bytes) -> None:
+        if len(redaction_key) < KEY_BYTES_MIN:
+            raise ValueError(f"the redaction key has {len(redaction_key)} bytes: give at least {KEY_BYTES_MIN}")
+        self._clock = clock
+        self._instance = instance
+        self._boot = boot
+        self._redaction_key = redaction_key
+
+    def intent(self, evidence: Evidence, claims: tuple[Claim, ...]) -> bytes:
+        """The record that must be durable before the effect: who asked what, on which facts and rules, what is held."""
+        fields = self._asked(evidence, whole=True)
+        fields["claims"] = [_claim_fields(claim) for claim in claims]
+        return self._of_call("intent", evidence, fields)
+
+    def outcome(self, evidence: Evidence, outcome: Outcome) -> bytes:
+        """The record of how it ended.
+
+        A tool's result is in it up to 16 KiB, a longer one as hash and size. A chat's result must be its summary
+        (finish, usage), never the answer: the call sees to that.
+        """
+        veil = self._veil(evidence)
+        fields: dict[str, object] = {"ask": evidence.ask.name, "operation": evidence.operation}
+        match outcome:
+            case Succeeded(result=result, charges=charges):
+                hidden = veil is not None and veil.thick
+                shown = veil.result(result) if veil is not None and hidden else _bounded(result)
+                fields |= {"state": State.SUCCEEDED, "result": shown, "charges": dict(charges)}
+            case Failed(failure=failure, charges=charges):
+                fields |= {"state": State.FAILED, "failure": _failure(failure, veil), "charges": dict(charges)}
+            case Unknown(failure=failure):
+                fields |= {"state": State.UNKNOWN, "failure": _failure(failure, veil)}
+        return self._of_call("outcome", evidence, fields)
+
+    def refusal(self, evidence: Evidence, refusal: Refusal) -> bytes:
+        """The record of a refused call of a known caller."""
+        veil = self._veil(evidence)
+        fields = self._asked(evidence, whole=False)
+        fields |= {
+            "rules": refusal.rules or evidence.rules,
+            "policy_hash": refusal.policy_hash or evidence.policy_hash,
+            "refusal": {
+                "kind": refusal.kind.value,
+                "reason": refusal.reason,
+                "sentence": _told(refusal.sentence, veil),
+                "violations": [[told.field, _told(told.description, veil)] for told in refusal.violations],
+                "operation": refusal.operation_id,
+            },
+        }
+        return self._of_call("refusal", evidence, fields)
+
+    def replay(self, evidence: Evidence, operation: Operation) -> bytes:
+        """The record of a stored answer that was given again."""
+        fields = _ask_fields(evidence.ask, self._veil(evidence))
+        fields |= {"operation": operation.id, "state": operation.state}
+        fields |= {"rules": evidence.rules, "policy_hash": evidence.policy_hash}
+        return self._of_call("replay", evidence, fields)
+
+    def boot(self, last: Receipt | None, link: bytes) -> bytes:
+        """The first record of a boot. It names the last record of the instance's boot before, and its link."""
+        before = None
+        if last is not None:
+            before = {"boot": last.boot, "sequence": last.sequence, "leaf": last.leaf_hash.hex(), "link": link.hex()}
+        return self._of_ledger("boot", {"instance": self._instance, "boot": self._boot, "before": before})
+
+    def heartbeat(self) -> bytes:
+        """A record that nothing happened: bounds for how long the end of a chain can have been cut off unseen."""
+        return self._of_ledger("heartbeat", {"boot": self._boot})
+
+    def lost(self, operation: Operation) -> bytes:
+        """The record of an operation whose process stopped before its outcome was durable: nobody knows."""
+        fields = {"operation": operation.id, "state": State.UNKNOWN, "tenant": operation.key.tenant}
+        return self._of_ledger("lost", {**fields, "principal": operation.key.principal, "tool": operation.key.tool})
+
+    def halt(self, scope: str, *, engaged: bool, reason: str, by: str) -> bytes:
+        """The record of a halt switch that an operator set or released."""
+        return self._of_ledger("halt", {"scope": scope, "engaged": engaged, "reason": reason, "by": by})
+
+    def close(self) -> bytes:
+        """The last record of a boot that ended cleanly: nothing of it may be missing."""
+        return self._of_ledger("close", {"boot": self._boot})
+
+    def _of_call(self, kind: str, evidence: Evidence, fields: Mapping[str, object]) -> bytes:
+        return one_line({"v": VERSION, "kind": kind, "time_us": evidence.at_unix_us, **_who(evidence), **fields})
+
+    def _of_ledger(self, kind: str, fields: Mapping[str, object]) -> bytes:
+        return one_line({"v": VERSION, "kind": kind, "time_us": self._clock.unix_us(), **fields})
+
+    def _veil(self, evidence: Evidence) -> Veil | None:
+        if isinstance(evidence.ask, ToolAsk):
+            return Veil(evidence.ask, self._redaction_key, evidence.request)
+        return None
+
+    def _asked(self, evidence: Evidence, *, whole: bool) -> dict[str, object]:
+        """Who asked for what; the arguments in full, or of a refused call up to 16 KiB."""
+        veil = self._veil(evidence)
+        fields = _ask_fields(evidence.ask, veil)
+        if veil is not None:
+            shown = veil.arguments()
+            fields["arguments"] = shown if whole or not isinstance(shown, str) else _bounded(shown.encode())
+        return fields | {
+            "operation": evidence.operation,
+            "facts": _shown_facts(evidence.facts, veil),
+            "rules": evidence.rules,
+            "policy_hash": evidence.policy_hash,
+        }
+
+
+def one_line(fields: Mapping[str, object]) -> bytes:
+    """JSON on one line of visible characters; half a surrogate pair becomes U+FFFD, as no encoder can write it."""
+    try:
+        text = _ENCODER.encode(fields).decode()
+    except UnicodeEncodeError:
+        text = _ENCODER.encode(_mended(fields)).decode()
+    if text.isprintable():
+        return text.encode()
+    return "".join(_visible(text)).encode()
+
+
+def _visible(text: str) -> Iterable[str]:
+    """What stands outside ASCII in JSON stands in a string, where an escape means the same (RFC 8259, section 7)."""
+    for character in text:
+        if character.isprintable():
+            yield character
+        else:
+            unit = character.encode("utf-16-be").hex()
+            yield "".join(f"\\u{unit[start : start + 4]}" for start in range(0, len(unit), 4))
+
+
+def _mended(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {_mended(name): _mended(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mended(member) for member in value]
+    return value
+
+
+def _who(evidence: Evidence) -> dict[str, object]:
+    caller = evidence.caller
+    return {
+        "request": evidence.request,
+        "principal": caller.principal,
+        "email": caller.email,
+        "agent": caller.agent,
+        "team": caller.team,
+        "tenant": caller.tenant,
+        "role": caller.role,
+    }
+
+
+def _ask_fields(ask: Ask | Unformed, veil: Veil | None) -> dict[str, object]:
+    match ask:
+        case ToolAsk():
+            digest = ask.digest.hex() if veil is None else veil.digest()
+            fields = {"version": ask.tool.version, "declaration": ask.tool.hash, "run": ask.run, "key": ask.key}
+            return {"ask": ask.name, **fields, "digest": digest}
+        case ChatAsk():
+            return {"ask": ask.name, "model": ask.model, "run": ask.run, "digest": ask.digest.hex()}
+        case CountAsk():
+            return {"ask": ask.name, "model": ask.model, "digest": ask.digest.hex()}
+        case ReadAsk():
+            return {"ask": ask.name, "about": ask.operation}
+        case Unformed():
+            return {"ask": ask.name, "about": ask.about[:ABOUT_LENGTH_MAX]}
+
+
+def _claim_fields(claim: Claim) -> dict[str, object]:
+    place = {"scope": claim.scope, "unit": claim.unit, "window": claim.window}
+    return {**place, "limit": claim.limit, "amount": claim.amount}
+
+
+def _failure(failure: Failure, veil: Veil | None) -> dict[str, object]:
+    return {"reason": failure.reason, "message": _told(failure.message, veil)}
+
+
+def _told(text: str, veil: Veil | None) -> str:
+    return text if veil is None else veil.text(text)
+
+
+def _shown_facts(facts: Facts, veil: Veil | None) -> Facts:
+    return dict(facts if veil is None else veil.facts(facts))
+
+
+def _bounded(data: bytes) -> object:
+    """The text, or the hash and the size of what is too long or no text."""
+    if len(data) <= TEXT_BYTES_MAX:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            pass
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}

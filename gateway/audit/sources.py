@@ -1,0 +1,257 @@
+"""Where a verifier reads records from: a SQLite ledger, opened so that nothing can be changed, or an export.
+
+Of the ledger it reads two tables and nothing else of the gateway, so that it can be read against this page:
+
+    audit(position, instance, boot, sequence, record, leaf, link)
+        one row a record, `position` in the order of writing
+    operations(id, state, intent_instance, intent_boot, intent_sequence, intent_leaf,
+               outcome_instance, outcome_boot, outcome_sequence, outcome_leaf, ...)
+        one row an operation, with the receipts of its records
+
+An exported file is lines of JSON: a head `{"format": "agentic-gateway-audit", "version": 1, "records": N}`, then for
+every record `{"instance", "boot", "sequence", "leaf", "link", "record"}`, hashes in hex, the record as the text whose
+UTF-8 bytes were hashed (or as `record_hex`, where it is no UTF-8), then `{"end": N}`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import msgspec
+
+from gateway.terms.ids import BootId, InstanceId, OperationId
+from gateway.terms.operations import Receipt
+
+Progress = Callable[[int, int], None]
+"""Told how many records are done, and how many there are; of all of them once, at the end."""
+
+PROGRESS_EVERY: Final = 1_000
+FORMAT: Final = "agentic-gateway-audit"
+LINE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""One exported record: far above the largest that a recorder writes."""
+
+_SQLITE_MAGIC: Final = b"SQLite format 3\x00"
+_ROWS_AT_ONCE: Final = 256
+_ENTRY_TYPES: Final = (str, str, int, bytes, bytes, bytes)
+_RECEIPT_TYPES: Final = {str, int, bytes, type(None)}
+
+
+class UnreadableAuditError(Exception):
+    """The file cannot be read as a ledger or an export; the sentence says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record in its place, as the file has it; nothing of it is believed yet."""
+
+    instance: InstanceId
+    boot: BootId
+    sequence: int
+    record: bytes
+    leaf: bytes
+    link: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOperation:
+    """What a ledger's table says of an operation."""
+
+    id: OperationId
+    state: str
+    intent: Receipt
+    outcome: Receipt | None
+
+
+class Source(Protocol):
+    """A file that was opened for reading."""
+
+    @property
+    def total(self) -> int:
+        """How many records it says to have."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """The records in the order of writing. Raises `UnreadableAuditError`."""
+        ...
+
+    def operations(self) -> Iterator[StoredOperation] | None:
+        """The operations by id; None when the file has only records."""
+        ...
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """The ledger file or exported file at this path. Raises `UnreadableAuditError`."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
+                file.seek(0)
+                yield _Export(file)
+                return
+    except OSError as error:
+        raise UnreadableAuditError(f"cannot read {path}: {error.strerror}") from error
+    connection = _read_only(path)
+    try:
+        yield _Ledger(connection)
+    except sqlite3.Error as error:
+        raise UnreadableAuditError(f"{path} is damaged or no ledger: {error}") from error
+    finally:
+        connection.close()
+
+
+def export(path: Path, out: BinaryIO, progress: Progress | None = None) -> int:
+    """Write the records of the ledger at `path` in the portable form; the number of records. Verifies nothing."""
+    with opened(path) as source:
+        count = 0
+        out.write(_line({"format": FORMAT, "version": 1, "records": source.total}))
+        for entry in source.entries():
+            out.write(_line(_portable(entry)))
+            count += 1
+            if progress is not None and count % PROGRESS_EVERY == 0 and count < source.total:
+                progress(count, source.total)
+        out.write(_line({"end": count}))
+        if progress is not None:
+            progress(count, source.total)
+        return count
+
+
+class _Ledger:
+    """A SQLite ledger in one read transaction: what is written meanwhile is not seen."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute("BEGIN")
+        self.total = int(connection.execute("SELECT count(*) FROM audit").fetchone()[0])
+
+    def entries(self) -> Iterator[Entry]:
+        cursor = self._connection.execute(
+            "SELECT instance, boot, sequence, record, leaf, link FROM audit ORDER BY position"
+        )
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in rows:
+                if tuple(map(type, row)) != _ENTRY_TYPES:
+                    raise UnreadableAuditError("a row of the audit table has values of other types than a ledger's")
+                yield Entry(*row)
+
+    def operations(self) -> Iterator[StoredOperation]:
+        cursor = self._connection.execute(
+            "SELECT id, state, intent_instance, intent_boot, intent_sequence, intent_leaf,"
+            " outcome_instance, outcome_boot, outcome_sequence, outcome_leaf FROM operations ORDER BY id"
+        )
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in rows:
+                if not {type(value) for value in row} <= _RECEIPT_TYPES:
+                    raise UnreadableAuditError("a row of the operations table has values of other types")
+                intent = Receipt(instance=row[2], boot=row[3], sequence=row[4], leaf_hash=row[5])
+                outcome = None
+                if row[6] is not None:
+                    outcome = Receipt(instance=row[6], boot=row[7], sequence=row[8], leaf_hash=row[9])
+                yield StoredOperation(row[0], row[1], intent, outcome)
+
+
+class _Head(msgspec.Struct):
+    """The first line of an export."""
+
+    format: str
+    version: int
+    records: int
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """Any later line of an export."""
+
+    instance: str = ""
+    boot: str = ""
+    sequence: int = -1
+    leaf: str = ""
+    link: str = ""
+    record: str | None = None
+    record_hex: str | None = None
+    end: int | None = None
+
+
+class _Export:
+    """An exported file, read once from its start to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        try:
+            head = msgspec.json.decode(file.readline(LINE_BYTES_MAX), type=_Head)
+        except msgspec.DecodeError as error:
+            raise UnreadableAuditError("the file is neither a SQLite ledger nor an audit export") from error
+        if head.format != FORMAT or head.version != 1:
+            raise UnreadableAuditError("the export has another format or version: use the gateway that wrote it")
+        self.total = head.records
+
+    def entries(self) -> Iterator[Entry]:
+        count = 0
+        decoder = msgspec.json.Decoder(_Line)
+        while line := self._file.readline(LINE_BYTES_MAX):
+            try:
+                told = decoder.decode(line)
+                if told.end is not None:
+                    self._finish(told.end, count)
+                    return
+                yield _entry(told)
+            except ValueError as error:
+                raise UnreadableAuditError(f"line {count + 2} is not one of an export: {error}") from error
+            count += 1
+        raise UnreadableAuditError(f"the export is cut off after {count} records: it has no last line")
+
+    def operations(self) -> None:
+        return None
+
+    def _finish(self, told: int, count: int) -> None:
+        if not count == told == self.total:
+            raise UnreadableAuditError(
+                f"the export says {self.total} records first, {told} at its end, and has {count}: export it again"
+            )
+        if self._file.read(1):
+            raise UnreadableAuditError("the export goes on after its last line: export it again")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """Without a write-ahead log beside it the file is complete, and is opened as one that never changes."""
+    log = path.with_name(path.name + "-wal")
+    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    connection = None
+    try:
+        address = path.resolve().as_uri() + "?mode=ro" + immutable
+        connection = sqlite3.connect(address, uri=True, isolation_level=None)
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT 1 FROM audit LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise UnreadableAuditError(
+            f"cannot open {path} for reading: {error}. If a gateway uses it or was killed, its files with -wal and -shm"
+            " belong to it: copy all of them to a folder that you can write to, and verify there"
+        ) from error
+    return connection
+
+
+def _portable(entry: Entry) -> dict[str, object]:
+    place = {"instance": entry.instance, "boot": entry.boot, "sequence": entry.sequence}
+    hashes = {"leaf": entry.leaf.hex(), "link": entry.link.hex()}
+    try:
+        return {**place, **hashes, "record": entry.record.decode()}
+    except UnicodeDecodeError:
+        return {**place, **hashes, "record_hex": entry.record.hex()}
+
+
+def _entry(told: _Line) -> Entry:
+    if told.record is not None:
+        record = told.record.encode()
+    elif told.record_hex is not None:
+        record = bytes.fromhex(told.record_hex)
+    else:
+        raise ValueError("no record in it")
+    leaf, link = bytes.fromhex(told.leaf), bytes.fromhex(told.link)
+    return Entry(InstanceId(told.instance), BootId(told.boot), told.sequence, record, leaf, link)
+
+
+def _line(fields: dict[str, object]) -> bytes:
+    return msgspec.json.encode(fields) + b"\n"

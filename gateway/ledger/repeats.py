@@ -1,0 +1,30 @@
+"""What an earlier call means for one with the same idempotency key (governance study, section 3.2)."""
+
+from typing import Final
+
+from gateway.ledger.states import OPEN
+from gateway.terms.operations import Operation, Replay
+from gateway.terms.verdict import Kind, Refusal
+
+RETRY_AFTER_MS: Final = 500
+"""When to ask again for an operation that runs: about as long as an order takes."""
+
+
+def repeat_of(earlier: Operation, digest: bytes) -> Replay | Refusal:
+    """The stored answer for the same request, also where nobody knows it; a refusal while it runs, or for another."""
+    if earlier.fingerprint != digest:
+        return Refusal(
+            kind=Kind.KEY_REUSED,
+            reason="operation.key_reused",
+            sentence="This idempotency key was used for another request. Choose a new key for a new request.",
+            operation_id=earlier.id,
+        )
+    if earlier.state in OPEN:
+        return Refusal(
+            kind=Kind.IN_PROGRESS,
+            reason="operation.in_progress",
+            sentence="The same call is running. Ask for its operation, or send the call again a little later.",
+            retry_after_ms=RETRY_AFTER_MS,
+            operation_id=earlier.id,
+        )
+    return Replay(operation=earlier)

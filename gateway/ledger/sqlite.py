@@ -1,0 +1,151 @@
+"""The ledger in one SQLite file: for a gateway of one instance, with nothing else to run."""
+
+import sqlite3
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.ledger import life, rows
+from gateway.ledger.admission import Admitting
+from gateway.ledger.book import Book, Head, Row
+from gateway.ledger.files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
+from gateway.ledger.halts import Halt, Setting
+from gateway.ledger.journal import Chain, Diary
+from gateway.ledger.repeats import repeat_of
+from gateway.ledger.settlement import Settling
+from gateway.ledger.writer import Writer
+from gateway.terms.caller import Caller
+from gateway.terms.clock import Clock
+from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.ids import OperationId
+from gateway.terms.operations import (
+    Admission,
+    Operation,
+    OperationKey,
+    Receipt,
+    Replay,
+    Reservation,
+    Settlement,
+)
+from gateway.terms.verdict import Refusal
+
+CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is there between start and close."""
+
+    lock: FileLock
+    book: Book
+    reader: sqlite3.Connection
+    writer: Writer
+
+
+class SqliteLedger:
+    """See `Ledger` in `gateway.call.stations`; besides, it is started, closed, and takes halts.
+
+    Reads happen in the caller's thread: by a unique key in a file that this process keeps in memory, they cost less
+    than any other thread's waking up. Writes wait for their commit in the one writer's thread.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, chain: Chain, diary: Diary) -> None:
+        self._path = path
+        self._clock = clock
+        self._chain = chain
+        self._diary = diary
+        self._opened: _Opened | None = None
+
+    async def start(self) -> Receipt:
+        """Open the file, settle the truth about what an earlier process left, and begin this boot's chain.
+
+        Gives the boot record's receipt. Raises `LedgerFileError` with what to do; then the gateway must not start.
+        Nobody is served yet, so it may block.
+        """
+        if self._opened is not None:
+            raise LedgerFileError("the ledger is open already")
+        prepare(self._path)
+        with ExitStack() as undoing:
+            lock = FileLock(self._path)
+            undoing.callback(lock.release)
+            book = Book(open_for_writing(self._path), self._chain, Head(0, life.NOTHING_BEFORE))
+            undoing.callback(book.connection.close)
+            try:
+                receipt = _begun(book, self._diary)
+                reader = open_for_reading(self._path)
+            except (life.BootRepeatedError, sqlite3.Error) as error:
+                raise LedgerFileError(f"cannot use {self._path} as ledger: {error}") from error
+            self._opened = _Opened(lock, book, reader, Writer(book))
+            undoing.pop_all()
+        return receipt
+
+    async def close(self) -> Receipt:
+        """Write what was ordered, then the closing record, and let the file go. Later orders are refused.
+
+        An operation that still runs is recorded as lost: nobody will record its outcome. Gives the closing record's
+        receipt. Raises `LedgerUnavailableError` when it cannot be written; the file is let go all the same.
+        """
+        opened = self._now_open()
+        self._opened = None
+        try:
+            return await opened.writer.do(lambda book: life.end(book, self._diary))
+        finally:
+            _let_go(opened)
+
+    async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
+        """What an earlier call with this key means for one with this digest; None where there was none."""
+        earlier = self._read(rows.BY_KEY, rows.key_row(key))
+        return None if earlier is None else repeat_of(earlier, digest)
+
+    async def get(self, operation: OperationId, caller: Caller) -> Operation | None:
+        """An operation of this caller; another's is as absent as none."""
+        return self._read(rows.BY_ID, (operation, caller.tenant, caller.principal))
+
+    async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
+        """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Admitting(admission, self._clock.unix_us()))
+
+    async def settle(self, settlement: Settlement) -> Operation:
+        """Make outcome, charges and record durable in one commit.
+
+        Raises `AlreadySettledError` for a second time, `SettlementError` for charges that cannot be, and
+        `LedgerUnavailableError`; nothing was changed then, except perhaps by a disk that failed during the commit.
+        """
+        return await self._now_open().writer.do(Settling(settlement))
+
+    async def note(self, record: bytes) -> Receipt:
+        """Make a record durable that belongs to no operation, such as a refusal. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(lambda book: book.append(record))
+
+    async def halt(self, halt: Halt, record: bytes) -> Receipt:
+        """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
+        return await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
+
+    def _now_open(self) -> _Opened:
+        if self._opened is None:
+            raise LedgerUnavailableError(CLOSED)
+        return self._opened
+
+    def _read(self, statement: str, values: Row) -> Operation | None:
+        try:
+            found = self._now_open().reader.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerUnavailableError(f"the ledger cannot read: {error}") from error
+        return rows.operation(found[0]) if found else None
+
+
+def _begun(book: Book, diary: Diary) -> Receipt:
+    """Begin the boot in a commit of its own."""
+    book.connection.execute("BEGIN IMMEDIATE")
+    receipt = life.begin(book, diary)
+    book.connection.execute("COMMIT")
+    return receipt
+
+
+def _let_go(opened: _Opened) -> None:
+    """Close everything; if the writer's thread hangs, only what it does not use: the file stays locked then."""
+    opened.reader.close()
+    opened.writer.stop()
+    opened.book.connection.close()
+    opened.lock.release()

@@ -1,0 +1,202 @@
+"""Whatever is asked of a ledger in whatever order, restarts and crashes between, it agrees with a few dictionaries."""
+
+import asyncio
+import shutil
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
+
+from made_calls import CALLER, Desk, claim, tool_ask
+
+from gateway.audit.verify import verify
+from gateway.ledger.check import check
+from gateway.ledger.settlement import AlreadySettledError
+from gateway.terms.money import Unit
+from gateway.terms.operations import Failed, Failure, Replay, Reservation, State, Succeeded, Unknown
+from gateway.terms.verdict import Kind
+
+NO = Failure(reason="no", message="No.")
+LIMITS = {Unit.CALLS: 12, Unit.TOKENS: 60, Unit.EXPOSURE: 40}
+SCOPES = ("tenant:acme", "agent:trader")
+
+KEYS = st.sampled_from(["k-1", "k-2", "k-3", "k-4"])
+ARGUMENTS = st.sampled_from(['{"symbol":"ACME"}', '{"symbol":"OTHER"}'])
+CLAIMS = st.lists(
+    st.tuples(st.sampled_from(SCOPES), st.sampled_from(list(LIMITS)), st.integers(0, 25)),
+    max_size=4,
+    unique_by=lambda told: told[:2],
+)
+
+
+def charges():
+    """Charges of some units; only exposure is ever given back."""
+    amounts = {Unit.CALLS: st.integers(0, 3), Unit.TOKENS: st.integers(0, 30), Unit.EXPOSURE: st.integers(-15, 15)}
+    return st.fixed_dictionaries({}, optional=amounts).map(lambda told: tuple(told.items()))
+
+
+OUTCOMES = st.one_of(
+    st.builds(lambda told: Succeeded(result=b'{"ok":true}', charges=told), charges()),
+    st.builds(lambda told: Failed(failure=NO, charges=told), charges()),
+    st.just(Unknown(failure=NO)),
+)
+
+
+class Operation:
+    """An operation of the model."""
+
+    def __init__(self, reservation, claims):
+        self.reservation = reservation
+        self.holds = {(scope, unit): amount for scope, unit, amount in claims}
+        self.charged = {}
+        self.state = State.DISPATCHED
+
+    def settle(self, outcome):
+        if isinstance(outcome, Unknown):
+            self.state = State.UNKNOWN
+            return
+        self.state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED
+        told = dict(outcome.charges)
+        for (scope, unit), held in self.holds.items():
+            self.charged[scope, unit] = told.get(unit, held if self.state is State.SUCCEEDED else 0)
+        self.holds = {}
+
+
+class Ledgers(RuleBasedStateMachine):
+    """A ledger and its model."""
+
+    @initialize()
+    def start(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner()
+        self.desk = Desk(self.folder / "ledger.db")
+        self.by_key = {}
+        self.notes = 0
+        self.boots = 1
+        self.run(self.desk.make().start())
+
+    def run(self, work):
+        return self.runner.run(work)
+
+    def balance(self, scope, unit):
+        operations = self.by_key.values()
+        held = sum(one.holds.get((scope, unit), 0) for one in operations)
+        return held, sum(one.charged.get((scope, unit), 0) for one in operations)
+
+    def fits(self, claims):
+        return all(sum(self.balance(scope, unit)) + amount <= LIMITS[unit] for scope, unit, amount in claims)
+
+    @rule(key=KEYS, arguments=ARGUMENTS, claims=CLAIMS)
+    def admit(self, key, arguments, claims):
+        ask = tool_ask(key=key, arguments=arguments)
+        told = [claim(scope=scope, unit=unit, limit=LIMITS[unit], amount=amount) for scope, unit, amount in claims]
+        fits = self.fits(claims)
+        verdict = self.run(self.desk.admit(ask=ask, claims=told))
+        earlier = self.by_key.get(key)
+        if earlier is None:
+            if fits:
+                assert isinstance(verdict, Reservation)
+                self.by_key[key] = Operation(verdict, claims)
+            else:
+                assert verdict.reason in {f"budget.{unit}" for unit in LIMITS} | {"limit.exposure"}
+        else:
+            self.is_repeat(verdict, earlier, ask)
+
+    def is_repeat(self, verdict, earlier, ask):
+        if earlier.reservation.permit.ask.digest != ask.digest:
+            assert verdict.kind is Kind.KEY_REUSED
+        elif earlier.state is State.DISPATCHED:
+            assert verdict.kind is Kind.IN_PROGRESS
+        else:
+            assert isinstance(verdict, Replay)
+            assert (verdict.operation.id, verdict.operation.state) == (earlier.reservation.operation, earlier.state)
+
+    @rule(key=KEYS, arguments=ARGUMENTS)
+    def find(self, key, arguments):
+        ask = tool_ask(key=key, arguments=arguments)
+        operation_key = self.desk.admission(ask=ask).key
+        verdict = self.run(self.desk.ledger.find(operation_key, ask.digest))
+        if key in self.by_key:
+            self.is_repeat(verdict, self.by_key[key], ask)
+        else:
+            assert verdict is None
+
+    @rule(key=KEYS, outcome=OUTCOMES)
+    def settle(self, key, outcome):
+        operation = self.by_key.get(key)
+        if operation is None:
+            return
+        if operation.state is not State.DISPATCHED:
+            with pytest.raises(AlreadySettledError):
+                self.run(self.desk.settle(operation.reservation, outcome))
+            return
+        stored = self.run(self.desk.settle(operation.reservation, outcome))
+        operation.settle(outcome)
+        assert stored.state is operation.state
+
+    @rule(crash=st.booleans())
+    def restart(self, crash):
+        if crash:
+            self.run(self.crash())
+        else:
+            self.run(self.desk.ledger.close())
+        self.boots += 1
+        self.run(self.desk.make().start())
+        for operation in self.by_key.values():
+            if operation.state is State.DISPATCHED:
+                operation.state = State.UNKNOWN
+
+    async def crash(self):
+        self.desk.crash()
+
+    @rule()
+    def note(self):
+        self.run(self.desk.refuse())
+        self.notes += 1
+
+    @invariant()
+    def balances_are_the_models(self):
+        with closing(sqlite3.connect(self.desk.path)) as connection:
+            stored = connection.execute("SELECT scope, unit, held, spent FROM balances").fetchall()
+        for scope, unit, held, spent in stored:
+            assert (held, spent) == self.balance(scope, Unit(unit))
+        places = {place for one in self.by_key.values() for place in (*one.holds, *one.charged)}
+        assert places <= {(scope, unit) for scope, unit, _, _ in stored}
+
+    @invariant()
+    def operations_are_the_models(self):
+        for operation in self.by_key.values():
+            stored = self.run(self.desk.ledger.get(operation.reservation.operation, CALLER))
+            assert stored.state is operation.state
+
+    @invariant()
+    def everything_adds_up(self):
+        assert check(self.desk.path) == ()
+        report = verify(self.desk.path)
+        assert report.ok, report.bad
+        told = dict(report.kinds)
+        assert (told.get("intent", 0), told.get("refusal", 0), told["boot"]) == (
+            len(self.by_key),
+            self.notes,
+            self.boots,
+        )
+        assert report.open_count == sum(one.state is State.DISPATCHED for one in self.by_key.values())
+
+    def teardown(self):
+        self.run(self.desk.ledger.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+
+Ledgers.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLedgers = Ledgers.TestCase
