@@ -1,14 +1,15 @@
 """The configured models and the upstream that serves each."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from typing import Protocol
+from typing import Final, Protocol
 
+from gateway.llm.history import history_faults
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.caller import Caller
 from gateway.terms.conversation import (
     ChoiceConstraint,
     Chunk,
+    Constraint,
     Conversation,
     JsonSchemaConstraint,
     RegexConstraint,
@@ -17,6 +18,12 @@ from gateway.terms.ids import ModelName
 from gateway.terms.models import Model
 from gateway.terms.operations import Reservation
 from gateway.terms.verdict import Kind, Refusal
+
+_CONSTRAINTS: Final[Mapping[type[Constraint], str]] = {
+    JsonSchemaConstraint: "json_schema",
+    RegexConstraint: "regex",
+    ChoiceConstraint: "choice",
+}
 
 
 class Upstream(Protocol):
@@ -53,11 +60,18 @@ class ModelCatalogue:
         return tuple(model for name, (model, _) in sorted(self._models.items()) if name in caller.models)
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:
-        """A constraint that the upstream cannot enforce is refused, never dropped."""
-        kinds = {JsonSchemaConstraint: "json_schema", RegexConstraint: "regex", ChoiceConstraint: "choice"}
+        """Refuse a constraint that the upstream cannot enforce, and results that belong to no call."""
+        faults = history_faults(conversation)
+        if faults:
+            return Refusal(
+                kind=Kind.MALFORMED,
+                reason="request.malformed",
+                sentence=f"{faults[0].field}: {faults[0].description}",
+                violations=faults,
+            )
         if conversation.constraint is None:
             return None
-        kind = kinds[type(conversation.constraint)]
+        kind = _CONSTRAINTS[type(conversation.constraint)]
         if kind in model.constraints:
             return None
         able = ", ".join(sorted(model.constraints)) or "none"
@@ -67,15 +81,13 @@ class ModelCatalogue:
             sentence=f"{model.name} cannot enforce a {kind} constraint; it can enforce: {able}.",
         )
 
-    async def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
-        """See `gateway.call.stations.Models`."""
+    def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
+        """The upstream's own generator, so that closing it aborts at once; see `gateway.call.stations.Models`."""
         ask = reservation.permit.ask
         if not isinstance(ask, ChatAsk):
             raise TypeError("a stream needs the reservation of a chat")
         model, upstream = self._models[ask.model]
-        async with aclosing(upstream.stream(model, ask, f"call-{reservation.operation[-8:]}")) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return upstream.stream(model, ask, f"call-{reservation.operation[-8:]}")
 
     async def count(self, reservation: Reservation) -> int:
         """See `gateway.call.stations.Models`."""

@@ -1,38 +1,73 @@
 """Vertex AI over REST: streamGenerateContent as server-sent events, and countTokens (REST v1)."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from gateway.llm.authorized_post import AuthorizedPost
+from gateway.llm.bodies import BodyTooLargeError, whole_body
 from gateway.llm.credentials import Credentials
-from gateway.llm.sse import EventReader, EventTooLargeError
-from gateway.llm.vertex_reply import Answer, read_count, read_error
+from gateway.llm.event_stream import EventStream, Patience
+from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import Chunk
 from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.models import Model
 
-ERROR_BYTES_MAX: Final = 64 * 1024
 COUNT_BYTES_MAX: Final = 64 * 1024
-CONNECT_S: Final = 5.0
+COUNT_S: Final = 30.0
 IDLE_S: Final = 120.0
-"""Nothing for so long ends the stream: thinking models may be silent for a minute."""
+"""No event for so long ends the stream: thinking models may be silent for a minute."""
+
+TOTAL_S: Final = 3_300.0
+"""A stream must end, and be settled, before its operation counts as lost (`CHAT_LEASE_MS`)."""
+
+TAIL_S: Final = 2.0
+"""What may follow the finish reason is a count of tokens and the end of the body; both come at once."""
+
+BYTES_PER_TOKEN: Final = 4 * 1024
+"""One event with one token and all that Google puts around it."""
+
+_PLACE: Final = re.compile(r"[a-z0-9-]{1,64}")
+_PROJECT: Final = re.compile(r"[a-z0-9.:-]{1,128}")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class VertexConfigError(ValueError):
+    """The configuration of Vertex AI cannot be used; the message says which value, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexConfig:
-    """Where Vertex AI is."""
+    """Where Vertex AI is, and how long it may take, in seconds. Raises `VertexConfigError`."""
 
     project: str
     location: str
     endpoint: str = ""
     """Base URL; empty: Google's own for the location."""
     idle_s: float = IDLE_S
+    total_s: float = TOTAL_S
+    tail_s: float = TAIL_S
+
+    def __post_init__(self) -> None:
+        if not _PROJECT.fullmatch(self.project):
+            raise VertexConfigError(f"project {self.project!r}: write the id of a Google Cloud project")
+        if not _PLACE.fullmatch(self.location):
+            raise VertexConfigError(f"location {self.location!r}: write a region such as europe-west1, or global")
+        if not 0 < self.idle_s <= self.total_s or self.tail_s <= 0:
+            raise VertexConfigError("idle_s, total_s and tail_s: write seconds above 0, idle_s at most total_s")
+        url = urlsplit(self.endpoint)
+        safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in _LOOPBACK)
+        if self.endpoint and (not safe or not url.hostname or url.query or url.fragment or "@" in url.netloc):
+            # The gateway's own token goes there.
+            raise VertexConfigError(f"endpoint {self.endpoint!r}: write https://HOST, or http:// for loopback only")
 
     @property
     def base(self) -> str:
@@ -53,79 +88,55 @@ class VertexConfig:
 
 
 class Vertex:
-    """Streams and counts with the gateway's own token. Closing a stream aborts the request."""
+    """Streams and counts with the gateway's own token. Closing a stream aborts the request.
+
+    The session's connector must allow as many connections as calls may run; one without keep-alive costs a handshake
+    for every call.
+    """
 
     def __init__(self, config: VertexConfig, session: aiohttp.ClientSession, credentials: Credentials) -> None:
         self._config = config
-        self._session = session
-        self._credentials = credentials
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=config.idle_s)
+        self._post = AuthorizedPost(session, credentials, config.idle_s)
+        self._patience = Patience(idle_s=config.idle_s, total_s=config.total_s, tail_s=config.tail_s)
 
     async def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
-        """The answer as it comes; ends with exactly one `Ending` or raises `UpstreamError`."""
-        answer, events = Answer(call_ids), EventReader()
+        """The answer as it comes; ends with exactly one `Ending` or raises `UpstreamError`.
+
+        The upstream is asked for at most `ask.max_output_tokens`; one that goes on regardless is ended by what so
+        many tokens can be at most, in characters and in bytes.
+        """
         url = self._config.url(model.upstream_id, "streamGenerateContent") + "?alt=sse"
-        try:
-            async with await self._posted(url, chat_body(ask)) as reply:
-                try:
-                    await _refuse_errors(reply)
-                    async for received in reply.content.iter_any():
-                        for data in events.feed(received):
-                            for chunk in answer.chunks(data):
-                                yield chunk
-                finally:
-                    # A stream that was read to its end keeps its connection; any other is cut here and now.
-                    if not reply.content.is_eof():
-                        reply.close()
-        except EventTooLargeError:
-            raise UpstreamError(Fault.TOO_LARGE, "an event is beyond the bound") from None
-        except TimeoutError as error:
-            raise UpstreamError(Fault.STALLED, repr(error)) from error
-        except aiohttp.ClientError as error:
-            if not answer.ended:
-                raise UpstreamError(Fault.TRUNCATED, repr(error)) from error
-        if not answer.ended or events.pending:
-            raise UpstreamError(Fault.TRUNCATED, "the stream ended without a finish reason")
+        answer = Answer(call_ids, ask.max_output_tokens)
+        bytes_max = EVENT_BYTES_MAX + ask.max_output_tokens * BYTES_PER_TOKEN
+        async with self._post.answered(url, chat_body(ask)) as reply:
+            _refuse_other_forms(reply)
+            with EventStream(reply, self._patience, bytes_max) as stream:
+                while (events := await stream.more(whole=answer.ended)) is not None:
+                    for data in events:
+                        for chunk in answer.chunks(data):
+                            yield chunk
+        if not answer.ended:
+            where = "inside an event" if stream.pending else "without a finish reason"
+            raise UpstreamError(Fault.TRUNCATED, f"the stream ended {where}")
         yield answer.end()
 
     async def count(self, model: Model, ask: CountAsk) -> int:
         """Tokens of a prompt; raises `UpstreamError`."""
+        url = self._config.url(model.upstream_id, "countTokens")
         try:
-            url = self._config.url(model.upstream_id, "countTokens")
-            async with await self._posted(url, count_body(ask.conversation)) as reply:
-                await _refuse_errors(reply)
-                return read_count(await reply.content.read(COUNT_BYTES_MAX))
+            async with asyncio.timeout(COUNT_S), self._post.answered(url, count_body(ask.conversation)) as reply:
+                return read_count(await whole_body(reply, COUNT_BYTES_MAX))
         except TimeoutError as error:
-            raise UpstreamError(Fault.STALLED, repr(error)) from error
+            raise UpstreamError(Fault.STALLED, f"no count within {COUNT_S:g} s") from error
         except aiohttp.ClientError as error:
-            raise UpstreamError(Fault.UNREACHABLE, repr(error)) from error
-
-    async def _posted(self, url: str, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send, and once more if a kept connection turns out to be dead before anything came back.
-
-        Cloud Run drops idle outbound connections without a word. A model call has no effect but its cost, so sending
-        it again before the first byte of an answer is safe.
-        """
-        token = await self._credentials.token()
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",
-        }
-        for attempt in (1, 2):
-            try:
-                return await self._session.post(
-                    url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
-                )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if attempt == 2 or isinstance(error, aiohttp.ClientConnectorError):
-                    raise UpstreamError(Fault.UNREACHABLE, repr(error)) from error
-            except aiohttp.ClientError as error:
-                raise UpstreamError(Fault.UNREACHABLE, repr(error)) from error
-        raise AssertionError("unreachable")
+            raise UpstreamError(Fault.TRUNCATED, repr(error)) from error
+        except BodyTooLargeError as error:
+            raise UpstreamError(Fault.TOO_LARGE, f"count: {error}") from None
 
 
-async def _refuse_errors(reply: aiohttp.ClientResponse) -> None:
-    if reply.status != 200:
-        body = await reply.content.read(ERROR_BYTES_MAX)
-        raise read_error(reply.status, body, reply.headers.get("Retry-After", ""))
+def _refuse_other_forms(reply: aiohttp.ClientResponse) -> None:
+    coding = reply.headers.get("Content-Encoding", "identity")
+    if coding != "identity":
+        raise UpstreamError(Fault.MALFORMED, f"a body coded as {coding[:64]!r}, which nobody asked for")
+    if reply.content_type != "text/event-stream":
+        raise UpstreamError(Fault.MALFORMED, f"a body of type {reply.content_type[:64]!r} instead of events")

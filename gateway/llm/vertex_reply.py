@@ -2,12 +2,27 @@
 
 import base64
 import binascii
-from typing import Final
+import re
+from typing import Annotated, Final
 
 import msgspec
 
+from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.strict_json import JsonRefusedError, strict_object
+
+CHARACTERS_PER_TOKEN: Final = 32
+"""More than any token stands for: SentencePiece joins at most 16 characters, runs of spaces 31."""
+
+CHARACTERS_MORE: Final = 16 * 1024
+"""On top of it: names of functions, escapes in their arguments."""
+
+SIGNATURE_LENGTH_MAX: Final = 256 * 1024
+
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""An int32 that counts something: a negative count would be a refund."""
 
 
 class _Struct(msgspec.Struct, rename="camel", kw_only=True):
@@ -17,6 +32,8 @@ class _Struct(msgspec.Struct, rename="camel", kw_only=True):
 class _FunctionCall(_Struct):
     name: str
     args: msgspec.Raw = msgspec.Raw(b"{}")
+    partial_args: msgspec.Raw | None = None
+    will_continue: bool = False
 
 
 class _Part(_Struct):
@@ -24,6 +41,22 @@ class _Part(_Struct):
     thought: bool = False
     thought_signature: str = ""
     function_call: _FunctionCall | None = None
+    inline_data: msgspec.Raw | None = None
+    file_data: msgspec.Raw | None = None
+    function_response: msgspec.Raw | None = None
+    executable_code: msgspec.Raw | None = None
+    code_execution_result: msgspec.Raw | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it holds something that no chunk can carry and nobody asked for."""
+        return not (
+            self.inline_data is None
+            and self.file_data is None
+            and self.function_response is None
+            and self.executable_code is None
+            and self.code_execution_result is None
+        )
 
 
 class _Content(_Struct):
@@ -33,6 +66,7 @@ class _Content(_Struct):
 class _Candidate(_Struct):
     content: _Content | None = None
     finish_reason: str = ""
+    index: int = 0
 
 
 class _Feedback(_Struct):
@@ -40,22 +74,11 @@ class _Feedback(_Struct):
 
 
 class _Usage(_Struct):
-    prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    tool_use_prompt_token_count: int = 0
-    cached_content_token_count: int = 0
-
-
-class _Detail(_Struct):
-    retry_delay: str = ""
-
-
-class _Error(_Struct):
-    code: int = 0
-    message: str = ""
-    status: str = ""
-    details: list[_Detail] = []
+    prompt_token_count: _Tokens = 0
+    candidates_token_count: _Tokens = 0
+    thoughts_token_count: _Tokens = 0
+    tool_use_prompt_token_count: _Tokens = 0
+    cached_content_token_count: _Tokens = 0
 
 
 class _Event(_Struct):
@@ -63,20 +86,17 @@ class _Event(_Struct):
     prompt_feedback: _Feedback | None = None
     usage_metadata: _Usage | None = None
     model_version: str = ""
-    error: _Error | None = None
-
-
-class _ErrorBody(_Struct):
-    error: _Error
+    error: GoogleError | None = None
 
 
 class _Count(_Struct):
-    total_tokens: int
+    total_tokens: _Tokens
 
 
 _event: Final = msgspec.json.Decoder(_Event)
-_error_body: Final = msgspec.json.Decoder(_ErrorBody | list[_ErrorBody])
 _count: Final = msgspec.json.Decoder(_Count)
+
+_FUNCTION_NAME: Final = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,63}")
 
 _FINISHES: Final = {
     "STOP": Finish.STOP,
@@ -92,21 +112,17 @@ _FINISHES: Final = {
 }
 """An open set on Google's side: what is not here is OTHER, with Google's word beside it."""
 
-_FAULTS: Final = {
-    400: Fault.REFUSED,
-    401: Fault.DENIED,
-    403: Fault.DENIED,
-    404: Fault.MISSING,
-    429: Fault.QUOTA,
-}
-
 
 class Answer:
-    """Reads the events of one answer. `chunks` gives the parts as they come, `end` what comes last."""
+    """Reads the events of one answer. `chunks` gives the parts as they come, `end` what comes last.
 
-    def __init__(self, call_ids: str) -> None:
+    It ends with an error as soon as it holds more characters than `max_output_tokens` can stand for.
+    """
+
+    def __init__(self, call_ids: str, max_output_tokens: int) -> None:
         self._call_ids = call_ids
         self._calls = 0
+        self._room = max_output_tokens * CHARACTERS_PER_TOKEN + CHARACTERS_MORE
         self._reason = ""
         self._blocked = ""
         self._version = ""
@@ -121,15 +137,16 @@ class Answer:
         """The chunks of one event; raises `UpstreamError` for an error event or anything that is not of the form."""
         try:
             event = _event.decode(data)
-        except msgspec.DecodeError as error:
-            raise UpstreamError(Fault.MALFORMED, f"event: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _malformed(f"event: {error}") from None
         if event.error is not None:
             raise upstream_error(event.error.code, event.error)
-        self._version = event.model_version or self._version
+        if event.model_version:
+            self._version = event.model_version
         if event.prompt_feedback is not None and event.prompt_feedback.block_reason:
             self._blocked = event.prompt_feedback.block_reason
         chunks: list[Chunk] = []
-        for candidate in event.candidates[:1]:
+        for candidate in event.candidates:
             self._candidate(candidate, chunks)
         if event.usage_metadata is not None:
             self._count(event.usage_metadata, chunks)
@@ -146,34 +163,68 @@ class Answer:
         return Ending(finish=finish, upstream_reason=reason[:64], model_version=self._version[:128])
 
     def _candidate(self, candidate: _Candidate, chunks: list[Chunk]) -> None:
-        parts = candidate.content.parts if candidate.content else []
-        if parts and self.ended:
-            raise UpstreamError(Fault.MALFORMED, "parts after the end")
-        chunks.extend(chunk for part in parts if (chunk := self._part(part)) is not None)
-        if candidate.finish_reason and not self._reason:
-            self._reason = candidate.finish_reason
+        if candidate.index != 0:
+            raise _malformed("a second candidate that nobody asked for")
+        if candidate.content is not None:
+            before = len(chunks)
+            for part in candidate.content.parts:
+                self._part(part, chunks)
+            if len(chunks) > before and self.ended:
+                raise _malformed("parts after the end")
+        reason = candidate.finish_reason
+        if reason and reason != "FINISH_REASON_UNSPECIFIED":
+            if self._reason and reason != self._reason:
+                raise _malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
+            self._reason = reason
 
-    def _part(self, part: _Part) -> Chunk | None:
-        signature = _signature(part.thought_signature)
+    def _part(self, part: _Part, chunks: list[Chunk]) -> None:
+        if part.foreign:
+            raise _malformed("a part that is neither text nor a function call")
+        signature = _signature(part.thought_signature) if part.thought_signature else b""
         if part.function_call is not None:
-            self._calls += 1
-            return FunctionCall(
-                id=f"{self._call_ids}-{self._calls}",
-                name=part.function_call.name,
-                arguments_json=bytes(part.function_call.args).decode(),
-                signature=signature,
-            )
-        if part.text is None or not (part.text or signature):
-            return None
-        return (Thought if part.thought else Text)(text=part.text, signature=signature)
+            chunks.append(self._call(part.function_call, signature))
+        elif part.text or signature:
+            text = part.text or ""
+            self._take(len(text))
+            chunks.append((Thought if part.thought else Text)(text=text, signature=signature))
+
+    def _call(self, call: _FunctionCall, signature: bytes) -> FunctionCall:
+        """A whole call, or nothing: what policy is to decide on must have one reading."""
+        if call.will_continue or call.partial_args is not None:
+            raise _malformed("a function call in pieces, which nobody asked for")
+        if not _FUNCTION_NAME.fullmatch(call.name):
+            raise _malformed(f"the name of a function: {call.name[:80]!r}")
+        arguments = bytes(call.args)
+        self._take(len(arguments))
+        try:
+            strict_object(arguments, size_max=EVENT_BYTES_MAX)
+        except JsonRefusedError as error:
+            raise _malformed(f"arguments of a function: {error}") from None
+        self._calls += 1
+        return FunctionCall(
+            id=f"{self._call_ids}-{self._calls}",
+            name=call.name,
+            arguments_json=arguments.decode(),
+            signature=signature,
+        )
+
+    def _take(self, characters: int) -> None:
+        self._room -= characters
+        if self._room < 0:
+            raise UpstreamError(Fault.TOO_LARGE, "the answer is longer than its tokens can be")
 
     def _count(self, told: _Usage, chunks: list[Chunk]) -> None:
         # Gemini counts thinking beside the candidates; everybody else counts it in. Ours: in.
+        input_tokens = told.prompt_token_count + told.tool_use_prompt_token_count
+        output_tokens = told.candidates_token_count + told.thoughts_token_count
+        if not (output_tokens or self.ended):
+            # What the prompt took alone says nothing of an answer that has begun.
+            return
         usage = Usage(
-            input_tokens=told.prompt_token_count + told.tool_use_prompt_token_count,
-            output_tokens=told.candidates_token_count + told.thoughts_token_count,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
             thinking_tokens=told.thoughts_token_count,
-            cached_tokens=told.cached_content_token_count,
+            cached_tokens=min(told.cached_content_token_count, input_tokens),
         )
         if usage != self._usage:
             self._usage = usage
@@ -184,40 +235,18 @@ def read_count(body: bytes) -> int:
     """The answer of countTokens."""
     try:
         return _count.decode(body).total_tokens
-    except msgspec.DecodeError as error:
-        raise UpstreamError(Fault.MALFORMED, f"count: {error}") from None
-
-
-def read_error(status: int, body: bytes, retry_after: str) -> UpstreamError:
-    """The error of an HTTP answer; its body may be Google's form, the same in a list, or anything."""
-    try:
-        told = _error_body.decode(body)
-        error = told[0].error if isinstance(told, list) else told.error
-    except (msgspec.DecodeError, IndexError):
-        error = _Error(message=repr(body[:200]))
-    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6:
-        error.details.append(_Detail(retry_delay=f"{retry_after}s"))
-    return upstream_error(status, error)
-
-
-def upstream_error(status: int, error: _Error) -> UpstreamError:
-    """What an error of Google's means for the call."""
-    fault = _FAULTS.get(status, Fault.UNREACHABLE if status >= 500 or not status else Fault.REFUSED)
-    delays = [delay for detail in error.details if (delay := _delay_ms(detail.retry_delay)) is not None]
-    detail = f"{status} {error.status}: {error.message[:500]}"
-    return UpstreamError(fault, detail, retry_after_ms=max(delays, default=None))
-
-
-def _delay_ms(text: str) -> int | None:
-    """A `google.protobuf.Duration` in JSON, such as `7s` or `0.5s`, in milliseconds."""
-    whole, _, fraction = text.removesuffix("s").partition(".")
-    if not text.endswith("s") or not (whole + fraction).isascii() or not (whole + fraction).isdigit():
-        return None
-    return min(int(whole[:6] or "0") * 1000 + int(fraction[:3].ljust(3, "0") or "0"), 3_600_000)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(f"count: {error}") from None
 
 
 def _signature(text: str) -> bytes:
+    if len(text) > SIGNATURE_LENGTH_MAX:
+        raise UpstreamError(Fault.TOO_LARGE, "a thought signature")
     try:
-        return base64.b64decode(text, validate=True) if text else b""
-    except binascii.Error as error:
-        raise UpstreamError(Fault.MALFORMED, f"thought signature: {error}") from None
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _malformed(f"thought signature: {error}") from None
+
+
+def _malformed(detail: str) -> UpstreamError:
+    return UpstreamError(Fault.MALFORMED, detail)

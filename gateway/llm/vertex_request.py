@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.llm.history import in_order_of_calls
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
     ChoiceConstraint,
@@ -48,7 +49,8 @@ def count_body(conversation: Conversation) -> bytes:
 
 
 def _prompt(conversation: Conversation) -> JsonObject:
-    body: JsonObject = {"contents": [_content(turn) for turn in conversation.turns]}
+    # Vertex knows no ids of calls: the first result belongs to the first call, whatever the caller's order was.
+    body: JsonObject = {"contents": [_content(turn) for turn in in_order_of_calls(conversation.turns)]}
     if conversation.system_instruction:
         body["systemInstruction"] = {"parts": [{"text": conversation.system_instruction}]}
     if conversation.functions:
@@ -86,11 +88,10 @@ def _json(text: str) -> msgspec.Raw:
 
 
 def _declaration(function: Function) -> JsonObject:
-    return {
-        "name": function.name,
-        "description": function.description,
-        "parametersJsonSchema": _json(function.parameters_json_schema),
-    }
+    declared: JsonObject = {"name": function.name, "parametersJsonSchema": _json(function.parameters_json_schema)}
+    if function.description:
+        declared["description"] = function.description
+    return declared
 
 
 def _calling(conversation: Conversation) -> JsonObject:

@@ -180,15 +180,31 @@ def prompt_tokens_bound(conversation: Conversation) -> int:
 
     A token stands for at least one byte (byte-level fallback); the allowance covers what providers put around parts.
     """
-    texts = [conversation.system_instruction]
+    texts = [conversation.system_instruction, *_form(conversation.constraint)]
     pieces = 1
+    signed = 0
     for turn in conversation.turns:
         pieces += 1 + len(turn.parts)
         texts.extend(_words(part) for part in turn.parts)
+        # A signature brings thoughts back into the prompt, and is itself longer than they are in tokens.
+        signed += sum(len(part.signature) for part in turn.parts if not isinstance(part, FunctionResult))
     for function in conversation.functions:
         pieces += 1
         texts.append(function.name + function.description + function.parameters_json_schema)
-    return sum(len(text.encode()) for text in texts) + 16 * pieces
+    return sum(len(text.encode()) for text in texts) + signed + 16 * pieces
+
+
+def _form(constraint: Constraint | None) -> tuple[str, ...]:
+    """The constraint's texts: providers count them as part of the prompt."""
+    match constraint:
+        case None:
+            return ()
+        case JsonSchemaConstraint(schema_json=schema):
+            return (schema,)
+        case RegexConstraint(pattern=pattern):
+            return (pattern,)
+        case ChoiceConstraint(texts=texts):
+            return texts
 
 
 def _words(part: Part) -> str:
