@@ -1,50 +1,146 @@
 """The witness: what calls tell the log, one JSON object a line in Cloud Logging's form.
 
 Events are named `noun.verb_past` and carry fields, never prose. Everything outside ASCII and every control character
-is escaped, so that no name or argument can end a line or colour a terminal (attack row 45).
+is escaped, so that no name or argument can end a line or colour a terminal (attack row 45), and every line is bounded.
 """
 
 import json
+import logging
+import math
 import sys
-from collections.abc import Mapping
+import threading
+import traceback
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final, TextIO
 
 from gateway.terms.clock import Clock
 
 _SEVERITIES: Final = {
-    "call.failed": "ERROR",
-    "tool.failed": "ERROR",
-    "upstream.failed": "WARNING",
     "call.refused": "NOTICE",
+    "connection.refused": "NOTICE",
+    "upstream.failed": "WARNING",
+    "keys.fetch_failed": "WARNING",
+    "token.fetch_failed": "WARNING",
+    "ledger.may_be_lost": "WARNING",
+    "server.drain_cut": "WARNING",
+    "effects.abandoned": "ERROR",
+    "process.failed": "CRITICAL",
 }
-FIELD_LENGTH_MAX: Final = 8_192
+"""What is not here is INFO, or ERROR when its name ends in `failed`."""
+
+_LEVELS: Final = ((logging.CRITICAL, "CRITICAL"), (logging.ERROR, "ERROR"), (logging.WARNING, "WARNING"))
+
+TEXT_LENGTH_MAX: Final = 8_192
+"""Characters of one text; a longer one loses its middle: a traceback says most at its end."""
+MEMBERS_MAX: Final = 64
+"""Of one object or list."""
+DEPTH_MAX: Final = 4
+LINE_LENGTH_MAX: Final = 200_000
+"""Cloud Logging takes entries of 256 KiB."""
 
 
 class LogWitness:
     """Writes events to a text stream, standard error by default: Cloud Run takes both streams as logs."""
 
-    def __init__(self, clock: Clock, out: TextIO = sys.stderr) -> None:
+    def __init__(self, clock: Clock, out: TextIO | None = None) -> None:
         self._clock = clock
-        self._out = out
+        self._out = sys.stderr if out is None else out
 
     def tell(self, event: str, fields: Mapping[str, object]) -> None:
         """Write one event; a stream that cannot be written loses the line, never the call."""
+        severity = _SEVERITIES.get(event) or ("ERROR" if event.endswith("failed") else "INFO")
+        self.write(severity, event, fields)
+
+    def write(self, severity: str, event: str, fields: Mapping[str, object]) -> None:
+        """Write one event with a severity of Cloud Logging's. Never raises."""
         now_us = self._clock.unix_us()
-        line = {
-            "severity": _SEVERITIES.get(event, "INFO"),
+        head = {
+            "severity": severity,
             "message": event,
             "timestampSeconds": now_us // 1_000_000,
             "timestampNanos": now_us % 1_000_000 * 1000,
-            **{name: _bounded(value) for name, value in fields.items()},
         }
+        # A field must not take the place of what the log itself reads.
+        told = {f"{name}_" if name in head else name: value for name, value in _members(fields.items(), DEPTH_MAX)}
+        line = json.dumps(head | told)
+        if len(line) > LINE_LENGTH_MAX:
+            line = json.dumps(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})
         try:
-            self._out.write(json.dumps(line, default=str) + "\n")
+            self._out.write(line + "\n")
             self._out.flush()
         except (OSError, ValueError):
             return
 
 
-def _bounded(value: object) -> object:
-    if isinstance(value, str) and len(value) > FIELD_LENGTH_MAX:
-        return value[:FIELD_LENGTH_MAX] + "..."
-    return value
+class LibraryLog(logging.Handler):
+    """Tells the witness what libraries log, as data: their texts hold what strangers sent."""
+
+    def __init__(self, witness: LogWitness) -> None:
+        super().__init__(logging.WARNING)
+        self._witness = witness
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`. Never raises."""
+        severity = next((name for level, name in _LEVELS if record.levelno >= level), "INFO")
+        fields = {"logger": record.name, "text": _logged(record)}
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        self._witness.write(severity, "library.logged", fields)
+
+
+def hear_everything(witness: LogWitness) -> None:
+    """Make this process's every other way to write to standard error end in the witness's lines. For `serve` alone."""
+    logging.getLogger().addHandler(LibraryLog(witness))
+    logging.captureWarnings(capture=True)
+
+    def failed(place: str, error: BaseException | None) -> None:
+        trace = "".join(traceback.format_exception(error)) if error is not None else ""
+        witness.tell("process.failed", {"place": place, "traceback": trace})
+
+    sys.excepthook = lambda _kind, error, _trace: failed("the main thread", error)
+    sys.unraisablehook = lambda found: failed(str(found.err_msg or "a finalizer"), found.exc_value)
+    threading.excepthook = lambda found: failed(f"the thread {found.thread and found.thread.name}", found.exc_value)
+
+
+def _logged(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a library's broken message must not break a call
+        return _text(record.msg)
+
+
+def _members(members: Iterable[tuple[object, object]], depth: int) -> Iterable[tuple[str, object]]:
+    for name, value in islice(members, MEMBERS_MAX):
+        yield _text(name), _told(value, depth - 1)
+
+
+def _told(value: object, depth: int) -> object:
+    """The value as JSON can say it, bounded in every direction."""
+    match value:
+        case str():
+            told: object = _text(value)
+        case None | bool():
+            told = value
+        case int():
+            told = int(value) if value.bit_length() < 64 else f"an integer of {value.bit_length()} bits"
+        case float() if math.isfinite(value):
+            told = value
+        case Mapping() if depth > 0:
+            told = dict(_members(value.items(), depth))
+        case list() | tuple() | set() | frozenset() if depth > 0:
+            told = [_told(member, depth - 1) for member in islice(value, MEMBERS_MAX)]
+        case _:
+            told = _text(value)
+    return told
+
+
+def _text(value: object) -> str:
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - what cannot even be shown must not break a call
+        text = f"a {type(value).__name__} that cannot be shown"
+    if len(text) <= TEXT_LENGTH_MAX:
+        return text
+    half = TEXT_LENGTH_MAX // 2
+    return f"{text[:half]} ... {text[-half:]}"

@@ -1,24 +1,34 @@
-"""`gateway audit`: verify a record offline, and export it."""
+"""`gateway audit`: verify a record offline, read it, and export it."""
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import click
 
-from gateway.audit.sources import UnreadableAuditError, export
+from gateway.audit.sources import Progress, UnreadableAuditError, export, opened
 from gateway.audit.verify import Report, verify
+from gateway.commands.record import shown
+from gateway.commands.shown import CannotError
+from gateway.settings.faults import reason
+from gateway.terms.visible import visible
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_file = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+
+OPEN_SHOWN_MAX: Final = 10
 
 
 @click.group()
 def audit() -> None:
-    """Verify and export the record."""
+    """Verify, show and export the record."""
 
 
 @audit.command(name="verify")
-@click.argument("file", type=FILE)
+@_file
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object and nothing else.")
 def verify_file(file: Path, *, as_json: bool) -> None:
     """Verify FILE, a ledger or an export, with no gateway and no trust in one.
@@ -26,55 +36,110 @@ def verify_file(file: Path, *, as_json: bool) -> None:
     Exit code 0: every record is as it was written, in its place, none missing between two others, and every intent
     has its outcome or is named as open. 1: the first bad record is named. 2: FILE cannot be read.
     """
-    progress = None if as_json else _progress
-    try:
+    with _readable(), _progress(quiet=as_json) as progress:
         report = verify(file, progress)
-    except UnreadableAuditError as error:
-        click.echo(f"gateway audit: {error}", err=True)
-        sys.exit(2)
     if as_json:
         click.echo(json.dumps(_told(report)))
     else:
-        _show(report)
+        for line in _lines(report):
+            click.echo(visible(line))
     sys.exit(0 if report.ok else 1)
 
 
+@audit.command(name="show")
+@_file
+@click.option("--operation", metavar="ID", help="Only the records of this operation.")
+def show_file(file: Path, operation: str | None) -> None:
+    """Print the records of FILE, a ledger or an export, for people. Nothing is verified: `verify` does that.
+
+    Exit code 0: printed. 1: there is no record of that operation. 2: FILE cannot be read.
+    """
+    found = False
+    with _readable(), opened(file) as source:
+        for entry in source.entries():
+            for line in shown(entry, operation):
+                found = True
+                click.echo(visible(line))
+    sys.exit(0 if found or operation is None else 1)
+
+
 @audit.command(name="export")
-@click.argument("file", type=FILE)
+@_file
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 def export_file(file: Path, out: Path) -> None:
-    """Write the records of the ledger FILE to OUT in the portable form; `verify` reads it too."""
-    if out.exists():
-        raise click.ClickException(f"{out} exists; name a new file")
+    """Write the records of FILE to the new file OUT in the portable form; `verify` reads it too.
+
+    Exit code 0: written whole. 2: it could not be, and there is no OUT.
+    """
+    with _readable(), _written_whole(out) as target, _progress(quiet=False) as progress:
+        count = export(file, target, progress)
+    click.echo(visible(f"{count} records in {out}"))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        with out.open("xb") as target:
-            count = export(file, target, _progress)
+        yield
     except UnreadableAuditError as error:
-        out.unlink()
-        click.echo(f"gateway audit: {error}", err=True)
-        sys.exit(2)
-    click.echo(f"{count} records in {out}")
+        raise CannotError(str(error)) from error
 
 
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{done} of {total} records", err=True, nl=done == total)
+@contextmanager
+def _written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A new file that only its owner reads, gone again if anything fails."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise CannotError(f"{path} exists: name a new file") from error
+    except OSError as error:
+        raise CannotError(f"cannot create {path}: {reason(error)}") from error
+    try:
+        with open(descriptor, "wb") as target:  # noqa: PTH123 - a descriptor is no path
+            yield target
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise CannotError(f"cannot write {path}: {reason(error)}") from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
-def _show(report: Report) -> None:
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress | None]:
+    """Tells a person at a terminal how far it is, on a line that ends before anything else is written."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    told = False
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        told = True
+        click.echo(f"\r{done} of {total} records", err=True, nl=False)
+
+    try:
+        yield tell
+    finally:
+        if told:
+            click.echo(err=True)
+
+
+def _lines(report: Report) -> Iterator[str]:
     for kind, count in report.kinds:
-        click.echo(f"{kind:<10}{count:>10}")
+        yield f"{kind:<10}{count:>10}"
     for boot in report.boots:
         ending = "closed" if boot.closed else "no closing record"
-        click.echo(f"boot {boot.instance}/{boot.boot}: {boot.records} records, {ending}, head {boot.head.hex()}")
+        yield f"boot {boot.instance}/{boot.boot}: {boot.records} records, {ending}, head {boot.head.hex()}"
     if report.open_count:
-        click.echo(f"open operations: {report.open_count}: {', '.join(report.open_operations[:10])}")
+        more = ", ..." if report.open_count > OPEN_SHOWN_MAX else ""
+        names = ", ".join(report.open_operations[:OPEN_SHOWN_MAX])
+        yield f"open operations: {report.open_count}: {names}{more}"
     for note in report.notes:
-        click.echo(f"note: {note}")
+        yield f"note: {note}"
     if report.bad is not None:
         bad = report.bad
-        click.echo(f"BAD: record {bad.sequence} of {bad.instance}/{bad.boot}: {bad.problem}")
-    click.echo(f"{'ok' if report.ok else 'NOT ok'}: {report.records} records verified")
+        yield f"BAD: record {bad.sequence} of {bad.instance}/{bad.boot}: {bad.problem}"
+    yield f"{'ok' if report.ok else 'NOT ok'}: {report.records} records verified"
 
 
 def _told(report: Report) -> dict[str, object]:

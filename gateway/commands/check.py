@@ -5,23 +5,26 @@ from pathlib import Path
 
 import click
 
-from gateway.assembly import AssemblyError, checked
-from gateway.settings import SettingsError, read_settings
+from gateway.assembly.parts import AssemblyError, checked
+from gateway.commands.shown import CannotError
+from gateway.settings.environment import config_path
+from gateway.settings.faults import SettingsError
+from gateway.settings.reading import read_settings
+from gateway.terms.visible import visible
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path, exists=True, dir_okay=False), default="gateway.toml")
-def check(config: Path) -> None:
-    """Check a configuration file with its policies, tools and secrets, and say what is wrong with it.
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+def check(config: Path | None) -> None:
+    """Check a configuration file with its rules, tools and secrets, and say what is wrong with it.
 
-    Nothing is sent anywhere and no ledger is opened.
+    CONFIG is $GATEWAY_CONFIG or gateway.toml unless it is named. Nothing is sent anywhere and no ledger is opened.
+    Exit code 0: `serve` would start, if its ledger and its port are free. 2: it would not.
     """
+    variables = os.environ  # noqa: TID251 - settings is the one reader; this hands it over
     try:
-        settings = read_settings(config, os.environ)  # noqa: TID251 - the one reader, passed on as an argument
-        summary = checked(settings)
-    except SettingsError as error:
-        raise click.ClickException(f"{error.source} cannot be used:\n  " + "\n  ".join(error.faults)) from error
-    except AssemblyError as error:
-        raise click.ClickException(str(error)) from error
+        summary = checked(read_settings(config or Path(config_path(variables)), variables))
+    except (SettingsError, AssemblyError) as error:
+        raise CannotError(str(error)) from error
     for line in summary:
-        click.echo(line)
+        click.echo(visible(line))

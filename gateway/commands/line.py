@@ -2,10 +2,12 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Final, cast
 
 import click
+
+from gateway.commands.shown import CannotError
 
 PLUGGED_IN: Final = "gateway.commands"
 OWN: Final = ("audit", "check", "policy", "serve")
@@ -27,12 +29,43 @@ class CommandGroup(click.Group):
         if cmd_name in OWN:
             return cast("click.Command", getattr(import_module(f"gateway.commands.{cmd_name}"), cmd_name))
         for point in entry_points(group=PLUGGED_IN, name=cmd_name):
-            return cast("click.Command", point.load())
+            return _plugged_in(point)
         return None
 
 
+def _plugged_in(point: EntryPoint) -> click.Command:
+    """A command of another package; one that cannot be imported says so only when it is run."""
+    try:
+        return cast("click.Command", point.load())
+    except (ImportError, AttributeError) as error:
+        sentence = f"the command {point.name} cannot be loaded from {point.value}: {error}"
+
+        def refuse() -> None:
+            raise CannotError(sentence)
+
+        return click.Command(point.name, callback=refuse, short_help="Cannot be loaded.")
+
+
+def _told_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's form
+    if not asked or ctx.resilient_parsing:
+        return
+    try:
+        number = version("agentic-gateway")
+    except PackageNotFoundError:
+        number = "not installed, run from its source"
+    click.echo(f"gateway {number}")
+    ctx.exit()
+
+
 @click.group(cls=CommandGroup)
-@click.version_option(package_name="agentic-gateway", prog_name="gateway")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_told_version,
+    help="Show the version and exit.",
+)
 def commands() -> None:
     """The governor between AI agents and everything that needs credentials."""
 

@@ -2,23 +2,60 @@
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final, TypeVar
 
 import click
 
+from gateway.assembly.parts import every_tool, policy_inputs
+from gateway.commands.shown import CannotError
 from gateway.policy.cedar import CedarPolicy
 from gateway.policy.rule_set import PolicyLoadError, read_files
 from gateway.policy.schema import PolicyInputs
-from gateway.policy.testing import TESTS_FILE, explain, read_tests, run_tests
-from gateway.tools.alpaca_tools import PLACE_ORDER, PLACE_ORDER_FACTS, declarations
+from gateway.policy.testing import TESTS_FILE, Case, explain, read_tests, run_tests
+from gateway.settings.faults import SettingsError
+from gateway.settings.reading import read_file
+from gateway.terms.visible import visible
 
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+Command = TypeVar("Command", bound=Callable[..., None])
+
+FOLDER: Final = "policies"
+_folder = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take the tools of this configuration, and its rules unless FOLDER is named. Its secrets are not read.",
+)
 
 
-def _inputs() -> PolicyInputs:
-    """What the rules are about: the tools of this version."""
-    return PolicyInputs(tools=declarations(10_000), facts={PLACE_ORDER: PLACE_ORDER_FACTS})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """Rules that were validated, and the cases that say what they are meant to do."""
+
+    rules: CedarPolicy
+    cases: tuple[Case, ...]
+
+
+def _chosen(folder: Path | None, config: Path | None) -> tuple[Path, PolicyInputs]:
+    """Which rules, and what they are about: the tools of a configuration, or all of this version."""
+    if config is None:
+        return folder or Path(FOLDER), every_tool()
+    try:
+        file = read_file(config)
+    except SettingsError as error:
+        raise CannotError(str(error)) from error
+    return folder or config.absolute().parent / file.policy.path, policy_inputs(file)
+
+
+def _loaded(folder: Path | None, config: Path | None) -> _Loaded:
+    place, inputs = _chosen(folder, config)
+    try:
+        rules = CedarPolicy.compile(read_files(place), inputs)
+        return _Loaded(rules=rules, cases=read_tests(place / TESTS_FILE, inputs.tools))
+    except PolicyLoadError as error:
+        raise CannotError("\n  ".join((f"the rules in {place} cannot be used:", *map(str, error.faults)))) from error
 
 
 @click.group()
@@ -27,45 +64,47 @@ def policy() -> None:
 
 
 @policy.command()
-@click.argument("folder", type=FOLDER, default="policies")
-def test(folder: Path) -> None:
-    """Validate the rules in FOLDER and run their own tests (tests.toml)."""
-    inputs = _inputs()
-    try:
-        rules = CedarPolicy.compile(read_files(folder), inputs)
-        cases = read_tests(folder / TESTS_FILE, inputs.tools)
-    except PolicyLoadError as error:
-        raise click.ClickException("\n  ".join(["the rules cannot be used:", *map(str, error.faults)])) from error
-    failures = run_tests(rules, cases)
+@_folder
+@_config
+def test(folder: Path | None, config: Path | None) -> None:
+    """Validate the rules in FOLDER (policies) and run their own tests (tests.toml).
+
+    Exit code 0: all pass. 1: each that does not is named. 2: the rules or the tests cannot be read.
+    """
+    loaded = _loaded(folder, config)
+    failures = run_tests(loaded.rules, loaded.cases)
     for failure in failures:
-        click.echo(f"FAILED {failure.name}: expected {failure.expected}, got {failure.got}")
-    passed = len(cases) - len(failures)
-    click.echo(f"{len(rules.rules)} rules, {passed} of {len(cases)} tests pass, policy hash {rules.hash}")
+        click.echo(visible(f"FAILED {failure.name}: expected {failure.expected}, got {failure.got}"))
+    passed = len(loaded.cases) - len(failures)
+    hash_ = loaded.rules.hash
+    click.echo(f"{len(loaded.rules.rules)} rules, {passed} of {len(loaded.cases)} tests pass, policy hash {hash_}")
     sys.exit(1 if failures else 0)
 
 
 @policy.command(name="explain")
 @click.argument("case_name")
-@click.argument("folder", type=FOLDER, default="policies")
-def explain_case(case_name: str, folder: Path) -> None:
-    """Show what the rules in FOLDER are asked for the test CASE_NAME, and what they answer.
+@_folder
+@_config
+def explain_case(case_name: str, folder: Path | None, config: Path | None) -> None:
+    """Show what the rules in FOLDER (policies) are asked for the test CASE_NAME, and what they answer.
 
     Write the call that you want explained as a case into tests.toml; it stays as a test.
     """
-    inputs = _inputs()
-    try:
-        rules = CedarPolicy.compile(read_files(folder), inputs)
-        cases = {case.name: case for case in read_tests(folder / TESTS_FILE, inputs.tools)}
-    except PolicyLoadError as error:
-        raise click.ClickException("\n  ".join(["the rules cannot be used:", *map(str, error.faults)])) from error
-    case = cases.get(case_name)
+    loaded = _loaded(folder, config)
+    case = next((case for case in loaded.cases if case.name == case_name), None)
     if case is None:
-        raise click.ClickException("no such case; there are:\n  " + "\n  ".join(cases))
-    found = explain(rules, case.caller, case.ask, case.facts)
+        raise CannotError("\n  ".join((f"no case has the name {case_name!r}; there are:", *_names(loaded.cases))))
+    found = explain(loaded.rules, case.caller, case.ask, case.facts)
     click.echo(json.dumps(asdict(found), indent=2, default=str))
 
 
+def _names(cases: tuple[Case, ...]) -> list[str]:
+    return [case.name for case in cases]
+
+
 @policy.command()
-def schema() -> None:
+@_config
+def schema(config: Path | None) -> None:
     """Print the Cedar schema that rules are validated against."""
-    click.echo(CedarPolicy.compile((), _inputs()).schema_text)
+    _, inputs = _chosen(None, config)
+    click.echo(CedarPolicy.compile((), inputs).schema_text)

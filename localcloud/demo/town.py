@@ -197,7 +197,15 @@ async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
             "EXCHANGE_KEY_ID": key_id,
             "EXCHANGE_SECRET_KEY": secret,
             "EXCHANGE_ORDER_KEY": secrets.token_hex(32),
-            **({"K_SERVICE": "gateway-service", "GATEWAY_EDGE_IAM": "required"} if plan.edge == "strip" else {}),
+            **(
+                {
+                    "K_SERVICE": "gateway-service",
+                    "GATEWAY_EDGE_IAM": "required",
+                    "GATEWAY_LEDGER_MAY_BE_LOST": "accepted",
+                }
+                if plan.edge == "strip"
+                else {}
+            ),
             **dict(plan.gateway_environment),
         },
     )

@@ -1,0 +1,246 @@
+"""A gateway from its first connection to its last record."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from gateway.assembly.parts import AssemblyError, Parts, parts_of
+from gateway.audit.chain import BootChain
+from gateway.audit.records import Records
+from gateway.call.effects import EffectTasks
+from gateway.call.stations import Stations, Witness
+from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
+from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
+from gateway.identity.token import Expected
+from gateway.ledger.files import LedgerFileError
+from gateway.ledger.sqlite import SqliteLedger
+from gateway.llm.catalogue import ModelCatalogue
+from gateway.llm.credentials import CachedToken, application_default_fetch, metadata_fetch
+from gateway.llm.vertex import Vertex, VertexConfig
+from gateway.llm.vertex_request import ENFORCED
+from gateway.services.models import ModelService
+from gateway.services.tools import ToolService
+from gateway.settings.amounts import price
+from gateway.settings.reading import Settings
+from gateway.terms.faults import UpstreamError
+from gateway.terms.ids import BootId, InstanceId, ModelName
+from gateway.terms.limits import DRAIN_S
+from gateway.terms.models import Model
+from gateway.wire.config import WireConfig
+from gateway.wire.contract import contract
+from gateway.wire.server import GatewayServer
+
+KEEPALIVE_S: Final = 90.0
+"""How long an idle connection to Google is kept for the next call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grace:
+    """How long the beginning and the end of a life may take. Seconds.
+
+    Cloud Run kills ten seconds after SIGTERM. What is left of them after `effects_s` is for the closing record.
+    """
+
+    warm_s: float = 3.0
+    """How long the start waits for keys and token; without them the gateway starts, and refuses until it has them."""
+    drain_s: float = DRAIN_S
+    """How long running calls may go on."""
+    drained_s: float = 9.2
+    """From the beginning of the end: when also the connections must be closed."""
+    effects_s: float = 9.4
+    """From the beginning of the end: when effects without an outcome are given up and recorded as lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """A gateway that is ready to listen."""
+
+    server: GatewayServer
+    policy_hash: str
+    boot: BootId
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()) -> AsyncIterator[Gateway]:
+    """Build everything, in the order of the way of a call; leave it in the opposite order, however it is left.
+
+    The end: the server drains, then effects that were sent are awaited, then the ledger is closed with its closing
+    record, then the connections. Raises `AssemblyError` or `SettingsError` before anything listens (invariant 10),
+    and `LedgerUnavailableError` at the end if there can be no closing record.
+    """
+    parts = parts_of(settings)
+    ending = Ending(grace=grace, witness=witness)
+    async with AsyncExitStack() as stack:
+        google = await stack.enter_async_context(_google(settings, parts))
+        for venue in parts.venues:
+            await stack.enter_async_context(venue)
+        book = await stack.enter_async_context(_book(settings, parts))
+        effects = await stack.enter_async_context(_awaited(ending))
+        stations = Stations(
+            identity=_identity(settings, parts, google),
+            policy=parts.policy,
+            ledger=book.ledger,
+            models=_models(settings, google),
+            tools=parts.toolbox,
+            recorder=book.records,
+            witness=witness,
+            effects=effects,
+            clock=parts.clock,
+            ids=parts.ids,
+        )
+        table = contract(ModelService(stations), ToolService(stations))
+        server = GatewayServer(table, WireConfig(), parts.clock, parts.ids, witness)
+        stack.push_async_callback(ending.drain, server)
+        await _warmed(google, witness, grace.warm_s)
+        server.readiness.set_serving(True)
+        yield Gateway(server=server, policy_hash=parts.policy.hash, boot=book.boot)
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """The last seconds, counted from the moment in which they begin."""
+
+    grace: Grace
+    witness: Witness
+    _began: float | None = None
+
+    async def drain(self, server: GatewayServer) -> None:
+        """Take no more calls and let the running ones end."""
+        self.witness.tell("server.draining", {"running": server.running})
+        try:
+            async with asyncio.timeout_at(self._at(self.grace.drained_s)):
+                await server.drain(self.grace.drain_s)
+        except TimeoutError:
+            self.witness.tell("server.drain_cut", {"running": server.running})
+
+    async def await_effects(self, effects: EffectTasks) -> None:
+        """Let what was sent come to its outcome. What does not in time is cut, and the ledger records it as lost."""
+        running = effects.running
+        try:
+            async with asyncio.timeout_at(self._at(self.grace.effects_s)):
+                # Never with the error that ends this life: a task group would cut its effects for it.
+                await effects.__aexit__(None, None, None)
+        except TimeoutError:
+            self.witness.tell("effects.abandoned", {"running": running})
+
+    def _at(self, seconds: float) -> float:
+        now = asyncio.get_running_loop().time()
+        self._began = now if self._began is None else self._began
+        return self._began + seconds
+
+
+@asynccontextmanager
+async def _awaited(ending: Ending) -> AsyncIterator[EffectTasks]:
+    effects = await EffectTasks().__aenter__()
+    try:
+        yield effects
+    finally:
+        await ending.await_effects(effects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Book:
+    """A ledger that is open, and who writes its records."""
+
+    ledger: SqliteLedger
+    records: Records
+    boot: BootId
+
+
+@asynccontextmanager
+async def _book(settings: Settings, parts: Parts) -> AsyncIterator[_Book]:
+    """The ledger from its boot record to its closing record."""
+    instance, boot = InstanceId(settings.file.ledger.instance), BootId(parts.ids.new("boot"))
+    # Commitments to redacted values can be opened only by who holds this key; nobody keeps it.
+    redaction_key = secrets.token_bytes(32)
+    records = Records(clock=parts.clock, instance=instance, boot=boot, redaction_key=redaction_key)
+    path = settings.path(settings.file.ledger.path)
+    ledger = SqliteLedger(path, clock=parts.clock, chain=BootChain(instance, boot), diary=records)
+    try:
+        await ledger.start()
+    except LedgerFileError as error:
+        raise AssemblyError(str(error)) from error
+    try:
+        yield _Book(ledger=ledger, records=records, boot=boot)
+    finally:
+        await ledger.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Google:
+    """The connections to Google, its keys, and the gateway's own access token where there are models to ask with it."""
+
+    session: aiohttp.ClientSession
+    keys: Jwks
+    token: CachedToken | None
+
+
+@asynccontextmanager
+async def _google(settings: Settings, parts: Parts) -> AsyncIterator[_Google]:
+    """Connections without a limit of their own: they are bounded by the calls that run."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    ) as session:
+        keys = Jwks(JwksConfig(url=settings.file.identity.certs_url), parts.clock, session)
+        yield _Google(session=session, keys=keys, token=_token(settings, parts, session))
+
+
+def _token(settings: Settings, parts: Parts, session: aiohttp.ClientSession) -> CachedToken | None:
+    vertex = settings.file.vertex
+    if vertex is None:
+        return None
+    if vertex.credentials == "application-default":
+        return CachedToken(application_default_fetch(parts.clock), parts.clock)
+    return CachedToken(metadata_fetch(session, settings.environment.metadata_host, parts.clock), parts.clock)
+
+
+def _models(settings: Settings, google: _Google) -> ModelCatalogue:
+    vertex = settings.file.vertex
+    if vertex is None or google.token is None:
+        return ModelCatalogue({})
+    config = VertexConfig(project=vertex.project, location=vertex.location, endpoint=vertex.endpoint)
+    upstream = Vertex(config, google.session, google.token)
+    models = [
+        Model(
+            name=ModelName(table.name),
+            description=table.description,
+            upstream_id=table.upstream_id,
+            max_output_tokens=table.max_output_tokens,
+            constraints=ENFORCED & frozenset[str](table.constraints),
+            price=price(table),
+        )
+        for table in settings.file.models
+    ]
+    return ModelCatalogue({model.name: (model, upstream) for model in models})
+
+
+def _identity(settings: Settings, parts: Parts, google: _Google) -> GoogleIdentity:
+    config = GoogleIdentityConfig(
+        expected=Expected(audience=settings.file.identity.audience),
+        edge_enforced=settings.environment.edge_enforced,
+    )
+    return GoogleIdentity(config, google.keys, parts.registry, parts.clock)
+
+
+async def _warmed(google: _Google, witness: Witness, limit_s: float) -> None:
+    """Fetch keys and token ahead of the first caller, at the same time."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_tried("keys.fetch_failed", google.keys.warm(), witness, limit_s))
+        if google.token is not None:
+            group.create_task(_tried("token.fetch_failed", google.token.token(), witness, limit_s))
+
+
+async def _tried(event: str, fetching: Awaitable[object], witness: Witness, limit_s: float) -> None:
+    try:
+        async with asyncio.timeout(limit_s):
+            await fetching
+    except (KeysUnavailableError, UpstreamError, TimeoutError) as error:
+        witness.tell(event, {"error": str(error) or f"nothing came within {limit_s} s"})

@@ -1,0 +1,137 @@
+"""What a gateway is made of before it has any connection: who may call, which tools there are, and the rules."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.identity.registry import RegisteredAgent, Registry
+from gateway.policy.cedar import CedarPolicy
+from gateway.policy.rule_set import PolicyLoadError
+from gateway.policy.schema import PolicyInputs, PolicySchemaError
+from gateway.settings.amounts import budget, limit_profile
+from gateway.settings.faults import SettingsError
+from gateway.settings.file import AgentTable, File, VenueTable
+from gateway.settings.reading import Settings
+from gateway.terms.caller import Budget
+from gateway.terms.clock import SystemClock, SystemIds
+from gateway.terms.ids import AgentName, ModelName, Principal, TeamName, TenantName, ToolName
+from gateway.terms.limits import LimitProfile
+from gateway.tools.alpaca import Alpaca
+from gateway.tools.alpaca_config import AlpacaConfig
+from gateway.tools.alpaca_tools import PLACE_ORDER, PLACE_ORDER_FACTS, declarations
+from gateway.tools.toolbox import Toolbox
+
+TOOL_TIMEOUT_MS: Final = 10_000
+
+
+class AssemblyError(Exception):
+    """The gateway cannot be built as the settings say; a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What needs no connection."""
+
+    registry: Registry
+    venues: tuple[Alpaca, ...]
+    toolbox: Toolbox
+    policy: CedarPolicy
+    clock: SystemClock
+    ids: SystemIds
+
+
+def parts_of(settings: Settings) -> Parts:
+    """Build them; the rules have passed their own tests. Raises `AssemblyError` or `SettingsError`."""
+    clock, ids = SystemClock(), SystemIds()
+    try:
+        venues = tuple(Alpaca(_venue(settings, table), clock) for table in settings.file.venues)
+        toolbox = Toolbox(venues, ids)
+        policy = CedarPolicy.load(
+            settings.path(settings.file.policy.path),
+            PolicyInputs(tools=toolbox.declarations, facts=toolbox.fact_types),
+        )
+        registry = Registry(_agents(settings, toolbox))
+    except (PolicyLoadError, PolicySchemaError) as error:
+        raise AssemblyError("\n  ".join(("the rules cannot be used:", *map(str, error.faults)))) from error
+    except ValueError as error:
+        raise AssemblyError(str(error)) from error
+    return Parts(registry=registry, venues=venues, toolbox=toolbox, policy=policy, clock=clock, ids=ids)
+
+
+def checked(settings: Settings) -> tuple[str, ...]:
+    """Build all that needs no connection and say what it is, a line each; raises as `parts_of`."""
+    parts = parts_of(settings)
+    file, environment = settings.file, settings.environment
+    trusted = "trusted: it may take a token's signature off" if environment.edge_enforced else "not trusted"
+    return (
+        f"policy: {len(parts.policy.rules)} rules, their own tests pass, hash {parts.policy.hash}",
+        f"tools: {', '.join(tool.name for tool in parts.toolbox.declarations) or 'none'}",
+        f"models: {', '.join(model.name for model in file.models) or 'none'}",
+        f"agents: {', '.join(agent.name for agent in file.agents)}",
+        f"tokens: for {file.identity.audience}, signed with the keys at {file.identity.certs_url}",
+        f"edge: {trusted}",
+        f"ledger: {settings.path(file.ledger.path)} (not opened)",
+    )
+
+
+def policy_inputs(file: File) -> PolicyInputs:
+    """What the rules of this configuration are about, told without its secrets."""
+    if not file.venues:
+        return PolicyInputs(tools=(), facts={})
+    return every_tool()
+
+
+def every_tool() -> PolicyInputs:
+    """All tools of this version, and the facts that are known of each."""
+    return PolicyInputs(tools=declarations(TOOL_TIMEOUT_MS), facts={PLACE_ORDER: PLACE_ORDER_FACTS})
+
+
+def _venue(settings: Settings, table: VenueTable) -> AlpacaConfig:
+    try:
+        return AlpacaConfig(
+            name=table.name,
+            trading_url=table.trading_url,
+            data_url=table.data_url,
+            feed=table.feed,
+            key_id=settings.secrets[table.key_id],
+            secret_key=settings.secrets[table.secret_key],
+            account=table.account,
+            client_order_key=settings.secrets[table.order_key].encode(),
+            timeout_ms=TOOL_TIMEOUT_MS,
+        )
+    except ValueError as error:
+        raise SettingsError(f"venues.{table.name}", [str(error)]) from error
+
+
+def _agents(settings: Settings, toolbox: Toolbox) -> Iterator[RegisteredAgent]:
+    """The agents as registered; a tool that nobody offers is a fault of the file, told with all others like it."""
+    file = settings.file
+    offered = {tool.name for tool in toolbox.declarations}
+    faults = [
+        f"agents.{table.name}.tools: {name!r} is not offered: write some of {', '.join(sorted(offered))}"
+        for table in file.agents
+        for name in table.tools
+        if name not in offered
+    ]
+    if faults:
+        raise SettingsError("agents", faults)
+    limits = {name: limit_profile(name, table) for name, table in file.limits.items()}
+    budgets = [budget(table) for table in file.budgets]
+    for table in file.agents:
+        yield _agent(file.tenant, table, budgets, limits.get(table.limits))
+
+
+def _agent(tenant: str, table: AgentTable, budgets: list[Budget], limits: LimitProfile | None) -> RegisteredAgent:
+    scopes = (f"tenant:{tenant}", f"team:{table.team}", f"agent:{table.name}", "run")
+    return RegisteredAgent(
+        agent=AgentName(table.name),
+        team=TeamName(table.team),
+        tenant=TenantName(tenant),
+        role=table.role,
+        sub=Principal(table.subject) if table.subject else None,
+        email=table.email,
+        models=frozenset(ModelName(name) for name in table.models),
+        tools=frozenset(ToolName(name) for name in table.tools),
+        budgets=tuple(held for scope in scopes for held in budgets if held.scope == scope),
+        limits=limits,
+    )

@@ -1,0 +1,258 @@
+"""The configuration file: its tables, and what each of them may say.
+
+Every table checks itself in `faults`, `File` also what its tables say about each other. `docs/gateway.example.toml`
+explains them to operators.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from gateway.identity.token import EMAIL, SUBJECT
+from gateway.settings import forms
+from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
+from gateway.terms.ids import TOOL_NAME
+from gateway.terms.money import MICRO, NANO
+
+GOOGLE_CERTS: Final = "https://www.googleapis.com/oauth2/v3/certs"
+
+MODEL_TOKENS_MAX: Final = 1_000_000
+PRICE_USD_MAX: Final = 1_000_000
+"""For a million tokens. The dearest call then still costs less than what 64 bits of micro-dollars hold."""
+
+REFERENCE_AGE_MS_MAX: Final = 3_600_000
+VENUES_MAX: Final = 1
+"""Every venue offers tools of the same names, so a second one could not be told apart by agents."""
+
+BUDGET_SCALES: Final = {"tokens": 1, "calls": 1, "cost_usd": MICRO, "notional_usd": MICRO}
+
+
+class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table of the file: what it does not know is a fault."""
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with it in itself; every sentence begins with the field's name."""
+        yield from ()
+
+
+class IdentityTable(Table, frozen=True, kw_only=True):
+    """`[identity]`: what an agent's ID token must say, and whose keys sign it."""
+
+    audience: str
+    certs_url: str = GOOGLE_CERTS
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.AUDIENCE.faults("audience", self.audience)
+        yield from origin_faults("certs_url", self.certs_url, path=True)
+
+
+class VertexTable(Table, frozen=True, kw_only=True):
+    """`[vertex]`: where the models are, and as whom the gateway asks them."""
+
+    project: str
+    location: str = "global"
+    endpoint: str = ""
+    credentials: Literal["metadata", "application-default"] = "metadata"
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.PROJECT.faults("project", self.project)
+        yield from forms.LOCATION.faults("location", self.location)
+        if self.endpoint:
+            yield from origin_faults("endpoint", self.endpoint)
+
+
+class ModelTable(Table, frozen=True, kw_only=True):
+    """`[[models]]`: a model, what it can be made to answer, and what its tokens cost."""
+
+    name: str
+    upstream_id: str
+    description: str = ""
+    max_output_tokens: int
+    constraints: list[Literal["json_schema", "choice"]] = []
+    input_usd_per_million: str
+    output_usd_per_million: str
+    cached_usd_per_million: str = ""
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.NAME.faults("name", self.name)
+        yield from forms.UPSTREAM_ID.faults("upstream_id", self.upstream_id)
+        yield from range_faults("max_output_tokens", self.max_output_tokens, 1, MODEL_TOKENS_MAX)
+        for field in ("input_usd_per_million", "output_usd_per_million", "cached_usd_per_million"):
+            text: str = getattr(self, field)
+            if text or field != "cached_usd_per_million":
+                yield from amount_faults(field, text, MICRO, PRICE_USD_MAX)
+
+
+class VenueTable(Table, frozen=True, kw_only=True):
+    """`[[venues]]`: an account at an exchange that speaks Alpaca's wire format. The last three refer to secrets."""
+
+    name: str
+    trading_url: str
+    data_url: str
+    feed: str = ""
+    account: str
+    key_id: str
+    secret_key: str
+    order_key: str
+    """Makes client order ids; must never change while orders may be asked for again."""
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.VENUE.faults("name", self.name)
+        yield from origin_faults("trading_url", self.trading_url)
+        yield from origin_faults("data_url", self.data_url)
+        if self.feed:
+            yield from forms.VENUE.faults("feed", self.feed)
+        yield from forms.ACCOUNT.faults("account", self.account)
+
+
+class BudgetTable(Table, frozen=True, kw_only=True):
+    """`[[budgets]]`: at most so much of a unit in a window, for everything in a scope."""
+
+    scope: str
+    unit: Literal["tokens", "cost_usd", "calls", "notional_usd"]
+    window: Literal["hour", "day", "month", "total"]
+    amount: str
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from amount_faults("amount", self.amount, BUDGET_SCALES[self.unit])
+
+
+class LimitTable(Table, frozen=True, kw_only=True):
+    """`[limits.NAME]`: what one order, and all that is open, may come to."""
+
+    quantity_max: str
+    notional_usd_max: str
+    collar_bps: int
+    reference_age_ms_max: int
+    exposure_usd_max: str
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from amount_faults("quantity_max", self.quantity_max, NANO)
+        yield from amount_faults("notional_usd_max", self.notional_usd_max, MICRO)
+        yield from range_faults("collar_bps", self.collar_bps, 1, 10_000)
+        yield from range_faults("reference_age_ms_max", self.reference_age_ms_max, 1, REFERENCE_AGE_MS_MAX)
+        yield from amount_faults("exposure_usd_max", self.exposure_usd_max, MICRO)
+
+
+class AgentTable(Table, frozen=True, kw_only=True):
+    """`[[agents]]`: a service account that may call, and everything that counts about it."""
+
+    name: str
+    email: str = ""
+    subject: str = ""
+    team: str
+    role: str
+    models: list[str] = []
+    tools: list[str] = []
+    limits: str = ""
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        for field in ("name", "team", "role"):
+            yield from forms.NAME.faults(field, getattr(self, field))
+        if not self.email and not self.subject:
+            yield "email: is missing: write the service account's address, or its number as subject"
+        if self.email and not EMAIL.fullmatch(self.email):
+            yield f"email: {shown(self.email)} will not do: write the service account's address as Google shows it"
+        if self.subject and not SUBJECT.fullmatch(self.subject):
+            yield f"subject: {shown(self.subject)} will not do: write the service account's number, digits only"
+        for tool in self.tools:
+            if not TOOL_NAME.fullmatch(tool):
+                yield f"tools: {shown(tool)} is no tool name: write a-z 0-9 _"
+        yield from twice_faults("models", self.models)
+        yield from twice_faults("tools", self.tools)
+
+
+class LedgerTable(Table, frozen=True, kw_only=True):
+    """`[ledger]`: the file that holds keys, budgets and the record, and whose record it is."""
+
+    path: str
+    instance: str = "gateway"
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        if not self.path:
+            yield "path: is empty: write where the ledger is kept"
+        yield from forms.NAME.faults("instance", self.instance)
+
+
+class PolicyTable(Table, frozen=True, kw_only=True):
+    """`[policy]`: the folder of the rules."""
+
+    path: str
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        if not self.path:
+            yield "path: is empty: write the folder of the rules"
+
+
+class File(Table, frozen=True, kw_only=True):
+    """The configuration file."""
+
+    tenant: str
+    identity: IdentityTable
+    vertex: VertexTable | None = None
+    ledger: LedgerTable
+    policy: PolicyTable
+    models: list[ModelTable] = []
+    venues: list[VenueTable] = []
+    agents: list[AgentTable] = []
+    budgets: list[BudgetTable] = []
+    limits: dict[str, LimitTable] = {}
+
+    def faults(self) -> Iterator[str]:
+        """What its tables say against each other. Their own faults are not repeated."""
+        yield from forms.NAME.faults("tenant", self.tenant)
+        if self.models and self.vertex is None:
+            yield "vertex: is missing: write [vertex], because models are configured"
+        if len(self.venues) > VENUES_MAX:
+            yield f"venues: there are {len(self.venues)}: write one, this version has no names for the tools of more"
+        if not self.agents:
+            yield "agents: there are none: register at least one, or every call is refused"
+        yield from self._doubled()
+        yield from self._dangling()
+        yield from self._budget_faults()
+
+    def _doubled(self) -> Iterator[str]:
+        named: tuple[tuple[str, list[str]], ...] = (
+            ("models: the name", [model.name for model in self.models]),
+            ("agents: the name", [agent.name for agent in self.agents]),
+            ("agents: the email", [agent.email for agent in self.agents if agent.email]),
+            ("agents: the subject", [agent.subject for agent in self.agents if agent.subject]),
+        )
+        for what, values in named:
+            for value in sorted({value for value in values if values.count(value) > 1}):
+                yield f"{what} {shown(value)} stands twice: give each its own"
+
+    def _dangling(self) -> Iterator[str]:
+        models = {model.name for model in self.models}
+        for agent in self.agents:
+            for name in agent.models:
+                if name not in models:
+                    yield f"agents.{agent.name}.models: {shown(name)} is none of [[models]]: {_known(models)}"
+            if agent.tools and not self.venues:
+                yield f"agents.{agent.name}.tools: no tool is offered, because there are no [[venues]]"
+            if agent.limits and agent.limits not in self.limits:
+                yield f"agents.{agent.name}.limits: there is no [limits.{agent.limits}]: {_known(set(self.limits))}"
+
+    def _budget_faults(self) -> Iterator[str]:
+        scopes = {f"tenant:{self.tenant}", "run"}
+        for agent in self.agents:
+            scopes |= {f"team:{agent.team}", f"agent:{agent.name}"}
+        places = [(table.scope, table.unit, table.window) for table in self.budgets]
+        for scope in sorted({scope for scope, _, _ in places} - scopes):
+            yield f"budgets: nobody is in the scope {shown(scope)}: {_known(scopes)}"
+        for scope, unit, window in sorted({place for place in places if places.count(place) > 1}):
+            yield f"budgets: {unit} in a {window} of {shown(scope)} stands twice: write one amount"
+
+
+def _known(names: set[str]) -> str:
+    return f"write one of {', '.join(sorted(names))}" if names else "there are none"

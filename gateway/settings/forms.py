@@ -1,0 +1,107 @@
+"""The forms that texts of the configuration must have, each with the advice for one that has another."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.terms.money import scaled
+
+_SHOWN_MAX: Final = 80
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form and how to write it."""
+
+    pattern: re.Pattern[str]
+    advice: str
+
+    def faults(self, field: str, value: str) -> Iterator[str]:
+        """One sentence if the value has another form."""
+        if not self.pattern.fullmatch(value):
+            yield f"{field}: {shown(value)} will not do: {self.advice}"
+
+
+NAME: Final = Form(
+    pattern=re.compile(r"[a-z][a-z0-9_.-]{0,62}"),
+    advice="write at most 63 of a-z 0-9 _ . - that begin with a letter",
+)
+VENUE: Final = Form(
+    pattern=re.compile(r"[a-z][a-z0-9-]{0,31}"),
+    advice="write at most 32 of a-z 0-9 - that begin with a letter",
+)
+ACCOUNT: Final = Form(
+    pattern=re.compile(r"[A-Za-z0-9_-]{1,64}"),
+    advice="write a name of your own for the account: 1 to 64 of A-Z a-z 0-9 _ -",
+)
+PROJECT: Final = Form(
+    pattern=re.compile(r"[a-z][a-z0-9.:-]{0,61}[a-z0-9]"),
+    advice="write the Google Cloud project's id",
+)
+LOCATION: Final = Form(
+    # It becomes a part of the host that the access token is sent to.
+    pattern=re.compile(r"[a-z]{1,20}(?:-[a-z0-9]{1,20}){0,3}"),
+    advice='write a location of Vertex AI such as "global" or "us-central1"',
+)
+UPSTREAM_ID: Final = Form(
+    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}"),
+    advice='write what Vertex AI calls the model, such as "gemini-3.5-flash"',
+)
+AUDIENCE: Final = Form(
+    pattern=re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,200}[A-Za-z0-9._~%-])?"),
+    advice="write the service's URL as agents ask tokens for it: https://, and no slash at the end",
+)
+
+
+def shown(value: str) -> str:
+    """A value of the file inside a sentence: quoted, escaped, and not too long."""
+    return repr(value if len(value) <= _SHOWN_MAX else value[:_SHOWN_MAX] + "...")
+
+
+def origin_faults(field: str, url: str, *, path: bool = False) -> Iterator[str]:
+    """What credentials or trust go to must be TLS, except on this very machine; `path` says whether it may have one."""
+    parts, host = _split(url)
+    if not host or "@" in parts.netloc or parts.query or parts.fragment or not url.isascii() or " " in url:
+        yield f"{field}: {shown(url)} will not do: write a URL such as https://api.example.com"
+        return
+    if parts.path.strip("/") and not path:
+        yield f"{field}: {shown(url)} will not do: write scheme and host without a path"
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
+        yield f"{field}: {shown(url)} will not do: write https:// (http:// only for this machine, 127.0.0.1)"
+
+
+def amount_faults(field: str, text: str, scale: int, most: int | None = None) -> Iterator[str]:
+    """An amount that cannot be read in integers of 1/`scale`, or is above `most` whole units."""
+    try:
+        value = scaled(text, scale)
+    except ValueError as error:
+        yield f"{field}: {shown(text)} will not do: {error}"
+        return
+    if most is not None and value > most * scale:
+        yield f"{field}: {shown(text)} will not do: write at most {most}"
+
+
+def range_faults(field: str, value: int, least: int, most: int) -> Iterator[str]:
+    """A number outside of its range."""
+    if not least <= value <= most:
+        yield f"{field}: {value if abs(value) < 10**20 else 'this'} will not do: write {least} to {most}"
+
+
+def twice_faults(field: str, values: list[str]) -> Iterator[str]:
+    """Values that stand more than once."""
+    for value in sorted({value for value in values if values.count(value) > 1}):
+        yield f"{field}: {shown(value)} stands twice: write it once"
+
+
+def _split(url: str) -> tuple[SplitResult, str | None]:
+    """The parts of a URL, and its host unless something about it is no URL."""
+    try:
+        parts = urlsplit(url)
+        host = None if parts.port == 0 else parts.hostname
+    except ValueError:
+        return urlsplit(""), None
+    else:
+        return parts, host

@@ -1,0 +1,87 @@
+"""Reads the environment and the configuration file, whole and once."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.settings.environment import Environment, environment_of
+from gateway.settings.faults import SettingsError, reason
+from gateway.settings.file import File
+from gateway.settings.references import secret_of
+from gateway.settings.shape import shaped
+
+FILE_BYTES_MAX: Final = 1024 * 1024
+ORDER_KEY_LENGTH_MIN: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The file, checked, with its secrets, and what the environment says."""
+
+    file: File
+    base: Path
+    """Where relative paths of the file begin: its own folder."""
+    environment: Environment
+    secrets: Mapping[str, str] = field(repr=False)
+    """By their references."""
+
+    def path(self, text: str) -> Path:
+        """A path of the file."""
+        return self.base / text
+
+
+def read_settings(config: Path, variables: Mapping[str, str]) -> Settings:
+    """Read and check everything, or raise `SettingsError` with all that is wrong."""
+    environment, environment_faults = environment_of(variables)
+    file, faults = _read(config)
+    base = config.absolute().parent
+    secrets: dict[str, str] = {}
+    if file is not None:
+        faults += _secret_faults(file, base, variables, secrets)
+    faults += environment_faults
+    if file is None or faults:
+        raise SettingsError(str(config), faults)
+    return Settings(file=file, base=base, environment=environment, secrets=secrets)
+
+
+def read_file(config: Path) -> File:
+    """Read and check the file alone, without environment and secrets. Raises `SettingsError`."""
+    file, faults = _read(config)
+    if file is None or faults:
+        raise SettingsError(str(config), faults)
+    return file
+
+
+def _read(config: Path) -> tuple[File | None, list[str]]:
+    try:
+        with config.open("rb") as source:
+            data = source.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        return None, [f"it cannot be read: {reason(error)}"]
+    if len(data) > FILE_BYTES_MAX:
+        return None, [f"it is longer than {FILE_BYTES_MAX} bytes: this is no configuration"]
+    try:
+        raw = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return None, [f"it is not UTF-8 at byte {error.start}"]
+    except RecursionError:
+        return None, ["it is nested too deep"]
+    except ValueError as error:
+        # TOMLDecodeError says where; a number beyond what Python reads is the other ValueError.
+        return None, [f"it is not TOML: {error}"]
+    return shaped(raw)
+
+
+def _secret_faults(file: File, base: Path, variables: Mapping[str, str], secrets: dict[str, str]) -> Iterator[str]:
+    """Look up every secret and keep it; say which cannot be had."""
+    for venue in file.venues:
+        for name in ("key_id", "secret_key", "order_key"):
+            reference: str = getattr(venue, name)
+            try:
+                secrets[reference] = secret_of(reference, base, variables)
+            except ValueError as error:
+                yield f"venues.{venue.name}.{name}: {error}"
+        if len(secrets.get(venue.order_key, " " * ORDER_KEY_LENGTH_MIN)) < ORDER_KEY_LENGTH_MIN:
+            yield f"venues.{venue.name}.order_key: give it a secret of at least {ORDER_KEY_LENGTH_MIN} characters"

@@ -1,0 +1,83 @@
+"""A whole town of processes around a gateway, and an agent's way to call it: grpcio with the agent's own token."""
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import grpc.aio
+from wire_clients import stub
+
+from generated.agentic.gateway.v1 import ChatRequest, Content, ExecuteToolRequest, Part, Role
+from localcloud.demo.town import AUDIENCE, Plan, Town, built
+
+IDENTITY = "/computeMetadata/v1/instance/service-accounts/default/identity"
+ORDER = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"5","time_in_force":"day"}'
+
+
+@dataclass
+class Visitor:
+    """Calls the gateway as the agent, and looks at the exchange."""
+
+    town: Town
+    session: aiohttp.ClientSession
+    channel: grpc.aio.Channel
+    token: str
+
+    @property
+    def metadata(self):
+        return (("authorization", f"Bearer {self.token}"),)
+
+    def execute(self, tool="place_order", arguments=ORDER, *, key="key-1", run_id="", timeout=20, metadata=()):
+        request = ExecuteToolRequest(tool=tool, arguments_json=arguments, idempotency_key=key, run_id=run_id)
+        return stub(self.channel, "ExecuteTool")(request, metadata=self.metadata + metadata, timeout=timeout)
+
+    def chat(self, prompt):
+        contents = [Content(role=Role.USER, parts=[Part(text=prompt)])]
+        request = ChatRequest(model="flash", contents=contents, run_id="run-1")
+        return stub(self.channel, "Chat")(request, metadata=self.metadata, timeout=20)
+
+    async def slow_orders(self, delay_ms):
+        """Make the exchange slow for every order from now on."""
+        fault = {
+            "kind": "latency",
+            "match": {"method": "POST", "path_prefix": "/v2/orders"},
+            "delay_ms": delay_ms,
+            "count": None,
+        }
+        async with self.session.post(self._admin("/admin/faults"), json=[fault]) as reply:
+            reply.raise_for_status()
+
+    async def order_under_way(self):
+        """Wait until an order has reached the slow exchange."""
+        async with asyncio.timeout(10):
+            while True:
+                async with self.session.get(self._admin("/admin/faults")) as reply:
+                    if (await reply.json())[0]["seen"]:
+                        return
+
+    def _admin(self, path):
+        return self.town.exchange.told("admin_url") + path
+
+
+@asynccontextmanager
+async def visited(folder, **variables):
+    """A town without door and agent, whose gateway has these variables too."""
+    plan = Plan(with_agent=False, with_door=False, gateway_environment=tuple(variables.items()))
+    async with built(folder, plan) as town, aiohttp.ClientSession() as session:
+        url = f"http://{town.metadata('agent')}{IDENTITY}"
+        headers = {"Metadata-Flavor": "Google"}
+        async with session.get(url, params={"audience": AUDIENCE}, headers=headers) as reply:
+            token = await reply.text()
+        async with grpc.aio.insecure_channel(town.gateway_url.removeprefix("http://")) as channel:
+            yield Visitor(town, session, channel, token)
+
+
+async def gateway(*arguments):
+    """Exit code and output of a command."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *map(str, arguments), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
