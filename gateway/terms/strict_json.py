@@ -21,7 +21,8 @@ DEPTH_MAX: Final = 32
 DIGITS_MAX: Final = 40
 """Digits of a number, and the size of its exponent."""
 
-_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+"""The closing quote is optional, so that a string without end is read once and not again from each of its quotes."""
 _EXPONENT: Final = re.compile(r"[eE]([+-]?[0-9]+)")
 
 

@@ -41,6 +41,14 @@ def test_brackets_inside_of_strings_are_no_depth():
     assert json.loads(text) == strict_object(text, size_max=4096)
 
 
+def test_a_string_without_end_is_read_once():
+    """Two million escaped quotes: looking for an end from each of them would take hours."""
+    with pytest.raises(JsonRefusedError):
+        strict_object("[" * 40 + '"' + '\\"' * 1_000_000, size_max=4_000_000)
+    with pytest.raises(JsonRefusedError, match="not JSON"):
+        strict_object("[" * 30 + "{" + '"' + '\\"' * 1_000_000, size_max=4_000_000)
+
+
 def test_fractions_are_decimals_and_long_integers_stay_exact():
     assert {"a": Decimal("0.1"), "b": 10**30} == strict_object(
         '{"a":0.1,"b":1000000000000000000000000000000}', size_max=99
