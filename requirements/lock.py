@@ -1,7 +1,7 @@
 """Writes requirements/*.lock from pyproject.toml: exact versions with hashes, for every supported Python.
 
 `runtime.lock` is what a gateway needs, with the build tool and `just`; `dev.lock` adds the tests' and checks' tools
-and agrees with it.
+and both agree.
 """
 
 import subprocess
@@ -18,8 +18,9 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
     runtime = project["project"]["dependencies"] + TOOLS
     dev = runtime + project["dependency-groups"]["dev"]
-    _lock("runtime", runtime)
-    _lock("dev", dev, "--constraint", str(HERE / "runtime.lock"))
+    # The larger set first: resolved alone, the smaller one would take versions that the larger cannot live with.
+    _lock("dev", dev)
+    _lock("runtime", runtime, "--constraint", str(HERE / "dev.lock"))
 
 
 def _lock(name: str, requirements: list[str], *more: str) -> None:
