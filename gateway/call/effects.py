@@ -30,8 +30,8 @@ class EffectTasks:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for every effect."""
-        await self._group.__aexit__(kind, error, traceback)
+        """Wait for every effect, whatever ended the block: told of an error, the group would cut them."""
+        await self._group.__aexit__(None, None, None)
 
     @property
     def running(self) -> int:
@@ -39,24 +39,34 @@ class EffectTasks:
         return self._running
 
     def start(self, work: Coroutine[object, object, Value]) -> asyncio.Future[Value]:
-        """See `gateway.call.stations.Effects`."""
+        """See `gateway.call.stations.Effects`. Raises RuntimeError outside of the group's block."""
         done: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
-        # Who waits may be gone when the effect fails; what it did was recorded by the effect itself.
-        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        running = _run(work, done)
+        try:
+            task = self._group.create_task(running)
+        except RuntimeError:
+            running.close()
+            work.close()
+            raise
         self._running += 1
-        self._group.create_task(self._run(work, done))
+        task.add_done_callback(lambda _: self._ended(work, done))
         return done
 
-    async def _run(self, work: Coroutine[object, object, Value], done: asyncio.Future[Value]) -> None:
-        try:
-            result = await work
-        except BaseException as error:
-            if not done.done():
-                done.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            if not done.done():
-                done.set_result(result)
-        finally:
-            self._running -= 1
+    def _ended(self, work: Coroutine[object, object, Value], done: asyncio.Future[Value]) -> None:
+        """After the task: one that was cut, perhaps before its first step, leaves nobody waiting."""
+        self._running -= 1
+        work.close()
+        # A future that is done stays so; asyncio is only told not to mourn an exception that nobody waits for any
+        # more: what the effect did was recorded by the effect itself.
+        done.cancel()
+
+
+async def _run(work: Coroutine[object, object, Value], done: asyncio.Future[Value]) -> None:
+    try:
+        result = await work
+    except Exception as error:  # noqa: BLE001 - raised where it is awaited; in the group it would end the others
+        if not done.done():
+            done.set_exception(error)
+    else:
+        if not done.done():
+            done.set_result(result)

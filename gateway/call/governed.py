@@ -3,59 +3,93 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
+from gateway.call.claims import claims
 from gateway.call.stations import Stations
-from gateway.call.windows import window
-from gateway.terms.asks import Ask, ChatAsk, ToolAsk
+from gateway.terms.asks import Ask, ToolAsk, Unformed
 from gateway.terms.caller import Caller
-from gateway.terms.evidence import Evidence
-from gateway.terms.ids import IdempotencyKey, OperationId, RunId
+from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.ids import IdempotencyKey, OperationId, RuleId
 from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
 from gateway.terms.operations import (
     Admission,
-    Claim,
     Demand,
     Operation,
     OperationKey,
     Outcome,
+    Replay,
     Reservation,
     Settlement,
 )
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Hold, Kind, Permit, Refusal, RefusedError, granted
 
+NO_OPERATION: Final = OperationId("")
+NO_FACTS: Final[Facts] = MappingProxyType({})
+NEEDED_S: Final = COMMIT_RESERVE_S + UPSTREAM_RESERVE_S
+"""What the stages after admission take at least."""
 
-async def identified(at: Stations, passage: Passage) -> Caller:
-    """Who is calling, from the token alone (invariant 3)."""
-    with passage.stages.stage("identity"):
-        return granted(await at.identity.identify(passage.credentials))
+_LATE_S: Final = 0.001
+"""A call that ends so shortly before its deadline was ended by it."""
+
+_LATE: Final = Refusal(
+    kind=Kind.LATE,
+    reason="deadline.passed",
+    sentence="The deadline passed before the call was admitted; nothing was sent. Call again with a longer timeout.",
+)
+_FAULT: Final = Refusal(
+    kind=Kind.INTERNAL,
+    reason="gateway.fault",
+    sentence="The gateway failed before the call was admitted; nothing was sent.",
+)
+_FOREIGN: Final = Refusal(
+    kind=Kind.FORBIDDEN,
+    reason="policy.undecided",
+    sentence="The rules decided on another call than this one; tell the operator.",
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Governed:
-    """A call of a known caller that has its form."""
+    """A call of a known caller. What is known of it grows from step to step; what was decided never changes."""
 
     at: Stations
     passage: Passage
     caller: Caller
-    ask: Ask
-    facts: dict[str, int | str | bool] = field(default_factory=dict)
-    """What is known of the world by now; policy, limits and every record see the same."""
+    ask: Ask | Unformed
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
+    """What is known of the world by now: policy, limits and every record see the same."""
+    policy_hash: str = ""
 
     @asynccontextmanager
     async def recorded(self) -> AsyncIterator[None]:
-        """Leave a record of a refusal inside, whatever station gave it."""
+        """Leave a record of why the call goes no further, whatever station or fault of ours ends it inside.
+
+        A ledger that cannot record raises `LedgerUnavailableError`, and then nothing else is answered.
+        """
         try:
             yield
         except RefusedError as error:
-            await self._note_refusal(error.refusal)
+            await self._note(error.refusal)
+            raise
+        except asyncio.CancelledError:
+            if self.late:
+                self.at.effects.start(self._note(_LATE))
+            raise
+        except LedgerUnavailableError:
+            raise
+        except Exception:
+            await self._note(_FAULT)
             raise
 
-    async def permit(self) -> Permit:
-        """May they; and did a person agree, where the rules ask for one."""
+    async def permit(self, ask: Ask, facts: Facts = NO_FACTS) -> Permit:
+        """May they; and did a person agree, where the rules ask for one. `facts` are those of this ask."""
         with self.passage.stages.stage("policy"):
-            verdict = await self.at.policy.decide(self.caller, self.ask, self.facts)
+            verdict = await self.at.policy.decide(self.caller, ask, facts)
         if isinstance(verdict, Hold):
             # Approvals have no desk yet: what needs a person cannot happen, and the caller is told so.
             verdict = Refusal(
@@ -65,43 +99,64 @@ class Governed:
                 rules=verdict.rules,
                 policy_hash=verdict.policy_hash,
             )
-        return granted(verdict)
+        permit = granted(verdict)
+        if permit.caller is not self.caller or permit.ask is not ask:
+            raise RefusedError(_FOREIGN)
+        self.policy_hash = permit.policy_hash
+        return permit
+
+    def key(self, ask: Ask, operation: OperationId = NO_OPERATION) -> OperationKey:
+        """What makes a repeat of a call the same call. A call without a key of its own is never a repeat."""
+        chosen = ask.key if isinstance(ask, ToolAsk) else IdempotencyKey(operation)
+        return OperationKey(tenant=self.caller.tenant, principal=self.caller.principal, tool=ask.name, key=chosen)
 
     def admission(self, permit: Permit, demand: Demand, lease_ms: int) -> Admission:
         """All that must become true before the effect, or a refusal of a call that cannot end in time."""
         self._refuse_bankrupt()
         operation = OperationId(self.at.ids.new("op"))
-        claims = self._claims(demand)
-        evidence = self.evidence(operation, permit)
+        held = claims(permit, demand, operation, self.at.clock.unix_us())
         return Admission(
             permit=permit,
             operation=operation,
-            key=self.key(operation),
-            claims=claims,
-            record=self.at.recorder.intent(evidence, claims),
+            key=self.key(permit.ask, operation),
+            claims=held,
+            record=self.at.recorder.intent(self.evidence(operation, permit.rules), held),
             lease_ms=lease_ms,
         )
 
-    def key(self, operation: OperationId = OperationId("")) -> OperationKey:  # noqa: B008 - a constant
-        """What makes a repeat of this call the same call. A call without a key of its own is never a repeat."""
-        chosen = self.ask.key if isinstance(self.ask, ToolAsk) else IdempotencyKey(operation)
-        return OperationKey(tenant=self.caller.tenant, principal=self.caller.principal, tool=self.ask.name, key=chosen)
+    async def admit(self, admission: Admission) -> Reservation | Replay:
+        """Can they pay: the first commit. To be run as an effect, so that a refusal is recorded without its caller."""
+        async with self.recorded():
+            with self.passage.stages.stage("admit"):
+                verdict = await self.at.ledger.admit(admission)
+            if isinstance(verdict, Refusal):
+                raise RefusedError(verdict)
+        if isinstance(verdict, Reservation):
+            self.passage.reply_headers["gateway-operation"] = verdict.operation
+        return verdict
 
-    async def settle(self, reservation: Reservation, outcome: Outcome, evidence: Evidence) -> Operation:
-        """Prove it: outcome, charges and record durable in one commit."""
-        record = self.at.recorder.outcome(replace(evidence, at_unix_us=self.at.clock.unix_us()), outcome)
-        with self.passage.stages.stage("settle"):
-            operation = await self.at.ledger.settle(Settlement(reservation=reservation, outcome=outcome, record=record))
-        stages = self.passage.stages.spent_ns()
-        self.tell(
-            "call.settled",
-            operation=operation.id,
-            state=operation.state.value,
-            stages_ms={name: round(spent / 1e6, 3) for name, spent in stages.items()},
-        )
-        return operation
+    async def settle(self, reservation: Reservation, outcome: Outcome) -> Operation:
+        """Prove it: outcome, charges and record durable in one commit. To be run as an effect.
 
-    def evidence(self, operation: OperationId, permit: Permit | None) -> Evidence:
+        Where that fails, the operation stays open and everything held until the next start makes it UNKNOWN; the
+        caller must not think that nothing happened.
+        """
+        operation = reservation.operation
+        try:
+            record = self.at.recorder.outcome(self.evidence(operation, reservation.permit.rules), outcome)
+            with self.passage.stages.stage("settle"):
+                settled = await self.at.ledger.settle(
+                    Settlement(reservation=reservation, outcome=outcome, record=record)
+                )
+        except Exception as error:
+            what = type(outcome).__name__.lower()
+            self.tell("outcome.record_failed", operation=operation, outcome=what, error=repr(error))
+            raise RefusedError(_unrecorded(operation)) from error
+        spent = {name: round(spent_ns / 1e6, 3) for name, spent_ns in self.passage.stages.spent_ns().items()}
+        self.tell("call.settled", operation=operation, state=settled.state.value, stages_ms=spent)
+        return settled
+
+    def evidence(self, operation: OperationId, rules: tuple[RuleId, ...]) -> Evidence:
         """What is known now, for a record."""
         return Evidence(
             request=self.passage.request,
@@ -110,8 +165,8 @@ class Governed:
             caller=self.caller,
             ask=self.ask,
             facts=self.facts,
-            rules=permit.rules if permit else (),
-            policy_hash=permit.policy_hash if permit else "",
+            rules=rules,
+            policy_hash=self.policy_hash,
         )
 
     def tell(self, event: str, **fields: object) -> None:
@@ -119,35 +174,41 @@ class Governed:
         said = {"request": self.passage.request, "agent": self.caller.agent, "ask": self.ask.name}
         self.at.witness.tell(event, said | fields)
 
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        left_s = self.passage.left_s()
+        return left_s is not None and left_s < _LATE_S
+
     def _refuse_bankrupt(self) -> None:
-        left = self.passage.left_s()
-        needed = COMMIT_RESERVE_S + UPSTREAM_RESERVE_S
-        if left is None or left >= needed:
+        left_s = self.passage.left_s()
+        if left_s is None or left_s >= NEEDED_S:
             return
         sentence = (
-            f"{max(left, 0) * 1000:.0f} ms are left and the call needs at least {needed * 1000:.0f} ms; "
+            f"{max(left_s, 0) * 1000:.0f} ms are left and the call needs at least {NEEDED_S * 1000:.0f} ms; "
             "nothing was sent. Call again with a longer timeout."
         )
         raise RefusedError(Refusal(kind=Kind.LATE, reason="deadline.bankrupt", sentence=sentence))
 
-    def _claims(self, demand: Demand) -> tuple[Claim, ...]:
-        run = self.ask.run if isinstance(self.ask, ToolAsk | ChatAsk) else RunId("")
-        now_us = self.at.clock.unix_us()
-        held = tuple(
-            Claim(
-                scope=f"run:{self.caller.agent}:{run}" if budget.scope == "run" else budget.scope,
-                unit=budget.unit,
-                window=window(budget.window, now_us),
-                limit=budget.amount,
-                amount=demand.amounts[budget.unit],
-            )
-            for budget in self.caller.budgets
-            if budget.unit in demand.amounts and (budget.scope != "run" or run)
-        )
-        return held + demand.claims
-
-    async def _note_refusal(self, refusal: Refusal) -> None:
-        """Shielded: a leaving caller cannot keep a refusal out of the record."""
-        record = self.at.recorder.refusal(self.evidence(OperationId(""), None), refusal)
+    async def _note(self, refusal: Refusal) -> None:
+        """Make a refusal durable, also when its caller leaves meanwhile."""
+        record = self.at.recorder.refusal(self.evidence(NO_OPERATION, ()), refusal)
         self.tell("call.refused", reason=refusal.reason, rules=refusal.rules)
-        await asyncio.shield(self.at.effects.start(self.at.ledger.note(record)))
+        await self.at.effects.start(self.at.ledger.note(record))
+
+
+async def arrived(at: Stations, passage: Passage, ask: Ask | Unformed) -> Governed:
+    """Who is calling, from the token alone (invariant 3); nothing of the request is looked at before."""
+    with passage.stages.stage("identity"):
+        caller = granted(await at.identity.identify(passage.credentials))
+    return Governed(at=at, passage=passage, caller=caller, ask=ask)
+
+
+def _unrecorded(operation: OperationId) -> Refusal:
+    return Refusal(
+        kind=Kind.UNAVAILABLE,
+        reason="ledger.outcome_unrecorded",
+        sentence="The call was sent and its outcome cannot be recorded now. Repeat it with the same key or ask for its "
+        "operation later; never send it under another key.",
+        operation_id=operation,
+    )

@@ -151,7 +151,8 @@ class Effects(Protocol):
     def start(self, work: Coroutine[object, object, Value]) -> Future[Value]:
         """Run to the end whatever the caller does; the process waits for it before it stops.
 
-        Await the future only through `asyncio.shield`.
+        Who awaits the future and leaves cancels the future, never the work; await one through `asyncio.shield` if its
+        result is needed after all.
         """
         ...
 

@@ -12,4 +12,4 @@ def window(kind: str, now_us: int) -> str:
     """The window of this kind that holds this instant (microseconds of Unix time), for example `day:2026-11-23`."""
     if kind == "total":
         return "total"
-    return datetime.fromtimestamp(now_us / 1e6, UTC).strftime(_FORMATS[kind])
+    return datetime.fromtimestamp(now_us // 1_000_000, UTC).strftime(_FORMATS[kind])

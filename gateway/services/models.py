@@ -1,20 +1,19 @@
 """ModelService: messages of governed model calls to terms and back."""
 
-import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
-from gateway.call.converse import ChatRequest as ChatTerms
-from gateway.call.converse import Closed, Spent, Told, converse, count
+from gateway.call.converse import Closed, Spent, Told, converse
+from gateway.call.count import count
 from gateway.call.inquire import list_models
+from gateway.call.prompted import PromptRequest
 from gateway.call.stations import Stations
 from gateway.services.decision import decision, receipt
-from gateway.services.form import run_id
-from gateway.services.prompts import chat_conversation, count_conversation
+from gateway.services.prompts import chat_prompt, count_prompt
 from gateway.terms.conversation import Finish as Finished
 from gateway.terms.conversation import FunctionCall, Text, Thought
-from gateway.terms.ids import ModelName, RunId
 from gateway.terms.models import Model as ConfiguredModel
 from gateway.terms.passage import Passage
 from generated.agentic.gateway.v1 import (
@@ -33,7 +32,6 @@ from generated.agentic.gateway.v1 import (
     ToolCallEvent,
     Usage,
 )
-from generated.agentic.gateway.v1.codec import CODECS
 
 _FINISHES: Final = {
     Finished.STOP: FinishReason.STOP,
@@ -56,12 +54,7 @@ class ModelService:
 
     async def chat(self, request: ChatRequest, passage: Passage) -> AsyncGenerator[ChatEvent, None]:
         """See the proto."""
-        asked = ChatTerms(
-            model=ModelName(request.model),
-            conversation=chat_conversation(request),
-            run=run_id(request.run_id),
-            digest=_digest(request),
-        )
+        asked = PromptRequest(model=request.model, read=partial(chat_prompt, request))
         sequence = 0
         async with aclosing(converse(self._at, passage, asked)) as told:
             async for event in told:
@@ -70,22 +63,12 @@ class ModelService:
 
     async def count_tokens(self, request: CountTokensRequest, passage: Passage) -> CountTokensResponse:
         """See the proto."""
-        asked = ChatTerms(
-            model=ModelName(request.model),
-            conversation=count_conversation(request),
-            run=RunId(""),
-            digest=_digest(request),
-        )
+        asked = PromptRequest(model=request.model, read=partial(count_prompt, request))
         return CountTokensResponse(input_tokens=await count(self._at, passage, asked))
 
     async def list_models(self, _: ListModelsRequest, passage: Passage) -> ListModelsResponse:
         """See the proto."""
         return ListModelsResponse(models=[_model(model) for model in await list_models(self._at, passage)])
-
-
-def _digest(request: ChatRequest | CountTokensRequest) -> bytes:
-    """SHA-256 over the message as our codec writes it: the same whatever protocol it came by."""
-    return hashlib.sha256(CODECS[type(request)].encode(request)).digest()
 
 
 def _event(told: Told, sequence: int) -> ChatEvent:

@@ -1,29 +1,25 @@
 """The prompt of a model call: its messages read into terms, every field honoured or refused."""
 
-import math
+import hashlib
 from typing import Final
 
-from gateway.services.form import malformed
+from gateway.call.prompted import Prompt
+from gateway.services.form import function_name, json_object, malformed, run_id
+from gateway.services.generation import constraint, generation
 from gateway.terms.conversation import (
-    ChoiceConstraint,
     Choosing,
-    Constraint,
     Conversation,
     Function,
     FunctionCall,
     FunctionResult,
-    Generation,
-    JsonSchemaConstraint,
     Part,
-    RegexConstraint,
     Speaker,
     Text,
-    Thinking,
     Thought,
     Turn,
 )
+from gateway.terms.ids import RunId
 from gateway.terms.limits import CONTENTS_MAX, FUNCTIONS_MAX, MESSAGE_BYTES_MAX, SCHEMA_BYTES_MAX
-from gateway.terms.strict_json import JsonRefusedError, strict_object
 from generated.agentic.gateway.v1 import (
     ChatRequest,
     Content,
@@ -31,12 +27,12 @@ from generated.agentic.gateway.v1 import (
     FunctionCalling,
     FunctionCallingMode,
     FunctionDeclaration,
-    GenerationSettings,
-    ResponseConstraint,
     Role,
-    ThinkingLevel,
+    ToolCall,
+    ToolResult,
 )
 from generated.agentic.gateway.v1 import Part as PartMessage
+from generated.agentic.gateway.v1.codec import CODECS
 
 _SPEAKERS: Final = {Role.USER: Speaker.USER, Role.MODEL: Speaker.MODEL}
 _CHOOSING: Final = {
@@ -45,39 +41,37 @@ _CHOOSING: Final = {
     FunctionCallingMode.ANY: Choosing.ANY,
     FunctionCallingMode.NONE: Choosing.NONE,
 }
-_THINKING: Final = {
-    ThinkingLevel.UNSPECIFIED: Thinking.UNSPECIFIED,
-    ThinkingLevel.MINIMAL: Thinking.MINIMAL,
-    ThinkingLevel.LOW: Thinking.LOW,
-    ThinkingLevel.MEDIUM: Thinking.MEDIUM,
-    ThinkingLevel.HIGH: Thinking.HIGH,
-}
-STOP_SEQUENCES_MAX: Final = 5
-STOP_SEQUENCE_LENGTH_MAX: Final = 64
-CHOICES_MAX: Final = 100
 
 
-def chat_conversation(request: ChatRequest) -> Conversation:
-    """All that the model gets to see of a ChatRequest."""
+def chat_prompt(request: ChatRequest) -> Prompt:
+    """All that the model gets to see of a ChatRequest; raises `RefusedError`."""
     functions = _functions(request.functions)
-    return Conversation(
+    choosing, allowed = _calling(request.function_calling, functions)
+    conversation = Conversation(
         system_instruction=request.system_instruction,
         turns=_turns(request.contents),
         functions=functions,
-        choosing=_choosing(request.function_calling),
-        allowed_functions=_allowed(request.function_calling, functions),
-        generation=_generation(request.settings),
-        constraint=_constraint(request.constraint),
+        choosing=choosing,
+        allowed_functions=allowed,
+        generation=generation(request.settings),
+        constraint=constraint(request.constraint),
     )
+    return Prompt(conversation=conversation, run=run_id(request.run_id), digest=_digest(request))
 
 
-def count_conversation(request: CountTokensRequest) -> Conversation:
-    """All that counts of a CountTokensRequest."""
-    return Conversation(
+def count_prompt(request: CountTokensRequest) -> Prompt:
+    """All that counts of a CountTokensRequest; raises `RefusedError`."""
+    conversation = Conversation(
         system_instruction=request.system_instruction,
         turns=_turns(request.contents),
         functions=_functions(request.functions),
     )
+    return Prompt(conversation=conversation, run=RunId(""), digest=_digest(request))
+
+
+def _digest(request: ChatRequest | CountTokensRequest) -> bytes:
+    """SHA-256 over the message as our codec writes it: the same whatever protocol it came by."""
+    return hashlib.sha256(CODECS[type(request)].encode(request)).digest()
 
 
 def _turns(contents: list[Content]) -> tuple[Turn, ...]:
@@ -109,17 +103,32 @@ def _part(part: PartMessage, speaker: Speaker, field: str) -> Part:
         return Thought(text=part.thought, signature=part.signature)
     if part.tool_call is not None:
         _only(Speaker.MODEL, speaker, f"{field}.tool_call")
-        call = part.tool_call
-        _named(call.name, f"{field}.tool_call.name")
-        _json_object(call.arguments_json, f"{field}.tool_call.arguments_json")
-        return FunctionCall(id=call.id, name=call.name, arguments_json=call.arguments_json, signature=part.signature)
+        return _tool_call(part.tool_call, part.signature, f"{field}.tool_call")
     if part.tool_result is not None:
         _only(Speaker.USER, speaker, f"{field}.tool_result")
-        result = part.tool_result
-        _named(result.name, f"{field}.tool_result.name")
-        _json_object(result.result_json, f"{field}.tool_result.result_json")
-        return FunctionResult(call_id=result.call_id, name=result.name, result_json=result.result_json)
+        if part.signature:
+            raise malformed(f"{field}.signature", "a tool_result has none: no model wrote it")
+        return _tool_result(part.tool_result, f"{field}.tool_result")
     raise malformed(field, "a part needs text, thought, tool_call or tool_result")
+
+
+def _tool_call(call: ToolCall, signature: bytes, field: str) -> FunctionCall:
+    json_object(call.arguments_json, f"{field}.arguments_json", MESSAGE_BYTES_MAX)
+    return FunctionCall(
+        id=call.id,
+        name=function_name(call.name, f"{field}.name"),
+        arguments_json=call.arguments_json,
+        signature=signature,
+    )
+
+
+def _tool_result(result: ToolResult, field: str) -> FunctionResult:
+    json_object(result.result_json, f"{field}.result_json", MESSAGE_BYTES_MAX)
+    return FunctionResult(
+        call_id=result.call_id,
+        name=function_name(result.name, f"{field}.name"),
+        result_json=result.result_json,
+    )
 
 
 def _only(allowed: Speaker, speaker: Speaker, field: str) -> None:
@@ -130,115 +139,36 @@ def _only(allowed: Speaker, speaker: Speaker, field: str) -> None:
 def _functions(declared: list[FunctionDeclaration]) -> tuple[Function, ...]:
     if len(declared) > FUNCTIONS_MAX:
         raise malformed("functions", f"declare at most {FUNCTIONS_MAX}")
+    functions = tuple(_function(function, f"functions[{place}]") for place, function in enumerate(declared))
     names: set[str] = set()
-    for place, function in enumerate(declared):
-        field = f"functions[{place}]"
-        _named(function.name, f"{field}.name")
+    for place, function in enumerate(functions):
         if function.name in names:
-            raise malformed(f"{field}.name", "declared twice")
+            raise malformed(f"functions[{place}].name", "declared twice")
         names.add(function.name)
-        _json_object(function.parameters_json_schema, f"{field}.parameters_json_schema", SCHEMA_BYTES_MAX)
-    return tuple(
-        Function(
-            name=function.name,
-            description=function.description,
-            parameters_json_schema=function.parameters_json_schema,
-        )
-        for function in declared
-    )
+    return functions
 
 
-def _named(name: str, field: str) -> None:
-    """Vertex's own rule for function names."""
-    fits = name.isascii() and 1 <= len(name) <= 64 and not name[0].isdigit()
-    if not fits or not name.translate(_NAME_PUNCTUATION).isalnum():
-        raise malformed(field, "use 1 to 64 characters of A-Z a-z 0-9 _ . -, not starting with a digit")
+def _function(declared: FunctionDeclaration, field: str) -> Function:
+    name = function_name(declared.name, f"{field}.name")
+    schema = json_object(declared.parameters_json_schema, f"{field}.parameters_json_schema", SCHEMA_BYTES_MAX)
+    if schema.get("type") != "object":
+        raise malformed(f"{field}.parameters_json_schema", 'must be a schema of "type": "object"')
+    return Function(name=name, description=declared.description, parameters_json_schema=declared.parameters_json_schema)
 
 
-_NAME_PUNCTUATION: Final = str.maketrans("_.-", "aaa")
-
-
-def _json_object(text: str, field: str, size_max: int = MESSAGE_BYTES_MAX) -> None:
-    try:
-        strict_object(text, size_max=size_max)
-    except JsonRefusedError as error:
-        raise malformed(field, str(error)) from None
-
-
-def _choosing(calling: FunctionCalling | None) -> Choosing:
+def _calling(calling: FunctionCalling | None, functions: tuple[Function, ...]) -> tuple[Choosing, tuple[str, ...]]:
     if calling is None:
-        return Choosing.AUTO
+        return Choosing.AUTO, ()
     choosing = _CHOOSING.get(calling.mode)
     if choosing is None:
         raise malformed("function_calling.mode", "unknown mode")
-    return choosing
-
-
-def _allowed(calling: FunctionCalling | None, functions: tuple[Function, ...]) -> tuple[str, ...]:
-    if calling is None or not calling.allowed_names:
-        return ()
-    if calling.mode is not FunctionCallingMode.ANY:
+    if choosing is Choosing.ANY and not functions:
+        raise malformed("function_calling.mode", "MODE_ANY needs functions to call")
+    if calling.allowed_names and choosing is not Choosing.ANY:
         raise malformed("function_calling.allowed_names", "only with MODE_ANY")
     declared = {function.name for function in functions}
     for place, name in enumerate(calling.allowed_names):
         if name not in declared:
-            raise malformed(f"function_calling.allowed_names[{place}]", "names no declared function")
-    return tuple(calling.allowed_names)
-
-
-def _generation(settings: GenerationSettings | None) -> Generation:
-    if settings is None:
-        return Generation()
-    _within("temperature", settings.temperature, 0.0, 2.0)
-    _within("top_p", settings.top_p, 0.0, 1.0)
-    _within("presence_penalty", settings.presence_penalty, -2.0, 2.0)
-    _within("frequency_penalty", settings.frequency_penalty, -2.0, 2.0)
-    _within("top_k", settings.top_k, 1, 1000)
-    _within("max_output_tokens", settings.max_output_tokens, 1, 2**31 - 1)
-    thinking = _THINKING.get(settings.thinking_level)
-    if thinking is None:
-        raise malformed("settings.thinking_level", "unknown level")
-    return Generation(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        max_output_tokens=settings.max_output_tokens,
-        stop_sequences=_stop_sequences(settings.stop_sequences),
-        seed=settings.seed,
-        presence_penalty=settings.presence_penalty,
-        frequency_penalty=settings.frequency_penalty,
-        thinking=thinking,
-        include_thoughts=settings.include_thoughts,
-    )
-
-
-def _within(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and (not math.isfinite(value) or not least <= value <= most):
-        raise malformed(f"settings.{name}", f"must be between {least} and {most}")
-
-
-def _stop_sequences(sequences: list[str]) -> tuple[str, ...]:
-    if len(sequences) > STOP_SEQUENCES_MAX:
-        raise malformed("settings.stop_sequences", f"at most {STOP_SEQUENCES_MAX}")
-    for place, sequence in enumerate(sequences):
-        if not 1 <= len(sequence) <= STOP_SEQUENCE_LENGTH_MAX:
-            raise malformed(
-                f"settings.stop_sequences[{place}]", f"must have 1 to {STOP_SEQUENCE_LENGTH_MAX} characters"
-            )
-    return tuple(sequences)
-
-
-def _constraint(constraint: ResponseConstraint | None) -> Constraint | None:
-    if constraint is None:
-        return None
-    if constraint.json_schema is not None:
-        _json_object(constraint.json_schema, "constraint.json_schema", SCHEMA_BYTES_MAX)
-        return JsonSchemaConstraint(schema_json=constraint.json_schema)
-    if constraint.regex is not None:
-        return RegexConstraint(pattern=constraint.regex)
-    if constraint.choice is not None:
-        texts = constraint.choice.texts
-        if not 1 <= len(texts) <= CHOICES_MAX or len(set(texts)) != len(texts) or "" in texts:
-            raise malformed("constraint.choice.texts", f"send 1 to {CHOICES_MAX} different, non-empty texts")
-        return ChoiceConstraint(texts=tuple(texts))
-    raise malformed("constraint", "needs json_schema, regex or choice")
+            raise malformed(f"function_calling.allowed_names[{place}]", "names no declared function, or one again")
+        declared.remove(name)
+    return choosing, tuple(calling.allowed_names)

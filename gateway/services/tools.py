@@ -6,10 +6,8 @@ from gateway.call.act import act
 from gateway.call.inquire import get_operation, list_tools
 from gateway.call.stations import Stations
 from gateway.services.decision import decision, receipt
-from gateway.services.form import malformed, run_id
 from gateway.terms.asks import Effect as ToolEffect
 from gateway.terms.asks import ToolDeclaration, ToolRequest
-from gateway.terms.ids import OperationId
 from gateway.terms.operations import Operation as StoredOperation
 from gateway.terms.operations import State
 from gateway.terms.passage import Passage
@@ -61,17 +59,14 @@ class ToolService:
                 version=request.version,
                 arguments_json=request.arguments_json,
                 idempotency_key=request.idempotency_key,
-                run_id=run_id(request.run_id),
+                run_id=request.run_id,
             ),
         )
         return _operation(answer.operation, replayed=answer.replayed)
 
     async def get_operation(self, request: GetOperationRequest, passage: Passage) -> Operation:
         """See the proto."""
-        if not request.operation_id:
-            raise malformed("operation_id", "name the operation")
-        found = await get_operation(self._at, passage, OperationId(request.operation_id))
-        return _operation(found, replayed=False)
+        return _operation(await get_operation(self._at, passage, request.operation_id), replayed=False)
 
 
 def _tool(declared: ToolDeclaration) -> Tool:

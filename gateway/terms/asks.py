@@ -132,6 +132,21 @@ class ReadAsk:
 Ask = ToolAsk | ChatAsk | CountAsk | ReadAsk
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unformed:
+    """A request of a known caller that has not the form of an ask yet: if it never gets it, this is on record."""
+
+    what: str
+    """`execute_tool`, `chat`, `count_tokens` or `get_operation`."""
+    about: str
+    """Which tool, model or operation it names, as received: any text of any length."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        return self.what
+
+
 def tool_digest(tool: ToolName, version: str, arguments: bytes) -> bytes:
     """SHA-256 over the length-framed tool, version and exact argument bytes."""
     digest = hashlib.sha256()

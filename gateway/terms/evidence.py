@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.terms.asks import Ask
+from gateway.terms.asks import Ask, Unformed
 from gateway.terms.caller import Caller
 from gateway.terms.ids import OperationId, RequestId, RuleId
 
@@ -20,7 +20,7 @@ class Evidence:
     """Empty for a refused call."""
     at_unix_us: int
     caller: Caller
-    ask: Ask
+    ask: Ask | Unformed
     facts: Facts
     rules: tuple[RuleId, ...] = ()
     policy_hash: str = ""

@@ -31,5 +31,6 @@ BootId = NewType("BootId", str)
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 TOOL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+OPERATION_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """Matched with `fullmatch` only: `$` would accept a trailing newline."""

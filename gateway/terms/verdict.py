@@ -61,6 +61,16 @@ class Refusal:
     """The operation that stands in the way, if the caller may know it."""
 
 
+def malformed(field: str, description: str) -> Refusal:
+    """The refusal of one field of a request; what the description repeats of it must be escaped."""
+    return Refusal(
+        kind=Kind.MALFORMED,
+        reason="request.malformed",
+        sentence=f"{field}: {description}",
+        violations=(Violation(field=field, description=description),),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
     """Yes, from the policy: the proof that a reservation needs. Only `policy` makes one."""

@@ -1,0 +1,60 @@
+"""The steps that a model stream and a token count share: a prompt's form, and its admission."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.call.failures import LEFT_BEFORE
+from gateway.call.governed import Governed
+from gateway.terms.conversation import Conversation
+from gateway.terms.ids import ModelName, RunId
+from gateway.terms.models import Model
+from gateway.terms.operations import Admission, Replay, Reservation
+from gateway.terms.verdict import granted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a model call says, in its form."""
+
+    conversation: Conversation
+    run: RunId
+    digest: bytes
+    """See `ChatAsk.digest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRequest:
+    """A model call as received: nothing checked yet."""
+
+    model: str
+    read: Callable[[], Prompt]
+    """Reads it, once its caller is known; raises `RefusedError` for what has not the form."""
+
+
+def prompted(call: Governed, request: PromptRequest) -> tuple[Model, Prompt]:
+    """The model and the prompt, or a refusal of what this model cannot do, before anything is spent."""
+    with call.passage.stages.stage("form"):
+        model = granted(call.at.models.find(call.caller, ModelName(request.model)))
+        prompt = request.read()
+        granted(call.at.models.check(model, prompt.conversation))
+    return model, prompt
+
+
+async def reserved(call: Governed, admission: Admission) -> Reservation:
+    """Admit. A caller that leaves while the commit is under way leaves no hold behind."""
+    admitting = call.at.effects.start(call.admit(admission))
+    try:
+        verdict = await asyncio.shield(admitting)
+    except asyncio.CancelledError:
+        call.at.effects.start(_undone(call, admitting))
+        raise
+    if isinstance(verdict, Replay):
+        raise TypeError("a call without a key of its own cannot be a repeat")
+    return verdict
+
+
+async def _undone(call: Governed, admitting: "asyncio.Future[Reservation | Replay]") -> None:
+    verdict = await admitting
+    if isinstance(verdict, Reservation):
+        await call.settle(verdict, LEFT_BEFORE)

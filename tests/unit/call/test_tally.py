@@ -1,0 +1,118 @@
+"""What a stream costs, wherever it ends."""
+
+import hashlib
+import json
+
+import pytest
+
+from gateway.call.failures import BROKEN
+from gateway.call.tally import UNSPENT, Tally
+from gateway.terms.asks import ChatAsk
+from gateway.terms.conversation import Conversation, Ending, Finish, FunctionCall, Text, Thought, Usage
+from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.models import Model, Price
+from gateway.terms.money import Unit
+
+MODEL = Model(
+    name="flash",
+    description="",
+    upstream_id="gemini",
+    max_output_tokens=1_000,
+    constraints=frozenset(),
+    price=Price(input=300_000, output=2_500_000, cached=75_000),
+)
+ASK = ChatAsk(
+    model="flash",
+    conversation=Conversation(system_instruction="", turns=()),
+    max_output_tokens=20,
+    input_tokens_bound=50,
+    run="",
+    digest=b"",
+)
+STOP = Ending(finish=Finish.STOP, upstream_reason="STOP", model_version="v1")
+
+
+def tally(*chunks):
+    counted = Tally(ask=ASK, model=MODEL)
+    for chunk in chunks:
+        counted.take(chunk)
+    return counted
+
+
+def charges(outcome):
+    return dict(outcome.charges)
+
+
+def test_a_whole_answer_costs_what_the_upstream_counted():
+    counted = tally(
+        Text(text="hello"), Usage(input_tokens=7, output_tokens=3, thinking_tokens=1, cached_tokens=2), STOP
+    )
+    outcome = counted.completed(counted.ended())
+    # 5 fresh and 2 cached input tokens, 3 of output, rounded up: 1.5 + 0.15 + 7.5 micro-dollars.
+    assert charges(outcome) == {Unit.CALLS: 1, Unit.TOKENS: 10, Unit.COST: 10}
+    assert json.loads(outcome.result) == {
+        "finish": "stop",
+        "upstream_reason": "STOP",
+        "model_version": "v1",
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "thinking_tokens": 1,
+        "cached_tokens": 2,
+        "cost_micro_usd": 10,
+        "text_sha256": hashlib.sha256(b"hello").hexdigest(),
+    }
+
+
+def test_the_text_of_the_answer_is_in_the_record_as_a_hash_of_its_deltas_alone():
+    counted = tally(Thought(text="hm"), Text(text="a"), Text(text="b"), Usage(output_tokens=1), STOP)
+    assert json.loads(counted.completed(STOP).result)["text_sha256"] == hashlib.sha256(b"ab").hexdigest()
+
+
+def test_without_the_upstreams_word_each_byte_counts_as_a_token_within_what_is_held():
+    said = (
+        Text(text="é"),
+        Thought(text="abc"),
+        FunctionCall(id="1", name="f", arguments_json="{}"),
+    )
+    assert tally(*said).usage == Usage(input_tokens=50, output_tokens=2 + 3 + 3)
+    assert tally(Text(text="x" * 21)).usage == Usage(input_tokens=50, output_tokens=20)
+
+
+def test_what_comes_after_the_upstreams_word_counts_on_top_of_it():
+    counted = tally(Text(text="x" * 9), Usage(input_tokens=7, output_tokens=3), Text(text="12345"))
+    assert counted.usage == Usage(input_tokens=7, output_tokens=8)
+    counted.take(Text(text="x" * 100))
+    assert counted.usage.output_tokens == 20
+
+
+def test_the_upstreams_last_word_stands_when_it_ended():
+    counted = tally(Usage(input_tokens=7, output_tokens=3), Text(text="12345"), STOP)
+    assert counted.usage == Usage(input_tokens=7, output_tokens=3)
+
+
+def test_an_upstream_that_makes_more_than_it_was_asked_for_is_stopped_and_its_word_is_charged():
+    counted = tally(Text(text="x"), Usage(input_tokens=7, output_tokens=20))
+    assert not counted.over
+    counted.take(Usage(input_tokens=7, output_tokens=21))
+    assert counted.over
+    assert counted.ended().finish is Finish.BUDGET_SPENT
+    assert charges(counted.completed(counted.ended()))[Unit.TOKENS] == 28
+
+
+def test_a_stream_that_only_stops_has_no_ending():
+    with pytest.raises(UpstreamError) as caught:
+        tally(Text(text="x")).ended()
+    assert caught.value.fault is Fault.TRUNCATED
+
+
+@pytest.mark.parametrize("fault", sorted(Fault, key=lambda one: one.value))
+def test_a_fault_before_the_first_chunk_is_free_only_if_no_token_was_made(fault):
+    assert bool(tally().broken(fault).charges) is (fault not in UNSPENT)
+    assert charges(tally(Text(text="x")).broken(fault)) == {Unit.CALLS: 1, Unit.TOKENS: 51, Unit.COST: 18}
+
+
+def test_an_answer_that_was_left_pays_what_was_received_and_says_why():
+    left, late = tally(Text(text="x")).left(late=False), tally(Text(text="x")).left(late=True)
+    assert charges(left) == charges(late) == {Unit.CALLS: 1, Unit.TOKENS: 51, Unit.COST: 18}
+    assert (left.failure.reason, late.failure.reason) == ("call.cut", "deadline.passed")
+    assert tally().cut(BROKEN).failure.reason == "gateway.fault"
