@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -12,16 +11,18 @@ from pathlib import Path
 from aiohttp import web
 
 from agent.client.gateway import GatewayClient
+from agent.log import log_to_stderr
 from agent.loop import Agent
-from agent.service import application
+from agent.service import Service
 from agent.settings import Settings, SettingsError, read_settings
 from agent.tokens import MetadataTokens
 
-SHUTDOWN_S = 8.0
+CONFIGURATION_WRONG = 2
+CANNOT_LISTEN = 1
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Exit code 2 for an environment that cannot be used, 1 for a port that is taken."""
     parser = argparse.ArgumentParser(
         prog="python -m agent",
         description="A small agent that works through the gateway. The environment says where: GATEWAY_URL, "
@@ -30,13 +31,17 @@ def main() -> int:
     )
     parser.add_argument("--ready-file", type=Path, help="write {url, pid} here when listening")
     arguments = parser.parse_args()
+    log_to_stderr()
     try:
         settings = read_settings(os.environ)  # noqa: TID251 - the one reader, passed on as an argument
     except SettingsError as error:
         sys.stderr.write(f"agent: {error}\n")
-        return 2
-    with contextlib.suppress(KeyboardInterrupt):
+        return CONFIGURATION_WRONG
+    try:
         asyncio.run(_serve(settings, arguments.ready_file))
+    except OSError as error:
+        sys.stderr.write(f"agent: cannot listen on {settings.host}:{settings.port}, or tell so: {error}\n")
+        return CANNOT_LISTEN
     return 0
 
 
@@ -55,11 +60,10 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
             instruction=settings.system_instruction,
             turns_max=settings.turns_max,
         )
-        runner = web.AppRunner(application(agent), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        runner = Service(agent=agent).runner()
         await runner.setup()
         try:
-            site = web.TCPSite(runner, settings.host, settings.port)
-            await site.start()
+            await web.TCPSite(runner, settings.host, settings.port).start()
             if ready_file is not None:
                 _tell_ready(ready_file, settings.host, runner.addresses[0][1])
             await stop.wait()

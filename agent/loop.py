@@ -1,18 +1,32 @@
-"""The loop of an agent: the model asks for tools, the gateway decides and executes them, the model goes on."""
+"""The loop of an agent: the model asks for tools, the gateway decides and executes them, the model goes on.
 
-import json
+Every tool call is named by its run, its turn and its place in the turn, and that name is its idempotency key. So a run
+that is started again under its old name repeats no effect: a call that asks for the same as before gets the stored
+answer, and one that asks for something else in the same place is refused. The limits of this:
+
+- A run's name belongs to one task. Under a name that was used before, a new task gets the old one's answers.
+- A model rarely says the same twice. A run that is started again may be refused where it went another way before; then
+  look at what the first one did, and give what is left a new name.
+- Keys are kept as long as the gateway keeps operations, and for one caller: another agent's run of the same name is
+  another run.
+"""
+
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
+
+from grpclib.const import Status
 
 from agent.client.contract import (
     ChatRequest,
     Content,
+    Effect,
     Finish,
-    FinishReason,
     FunctionDeclaration,
+    ListToolsResponse,
     Operation,
-    OperationState,
     Part,
     Role,
     ToolCall,
@@ -21,6 +35,11 @@ from agent.client.contract import (
 )
 from agent.client.errors import GatewayError
 from agent.client.gateway import CallReport, GatewayClient
+from agent.outcome import told_error, told_operation
+from agent.turn import Turn
+
+CALLS_PER_TURN_MAX: Final = 32
+"""What a model asks for beyond this in one turn is not sent, and it is told so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +58,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What the gateway made of it: an operation, or a refusal."""
+    """What the gateway made of it: an operation, or an error, which is a refusal unless its `effect_unknown` is set."""
 
     call: ToolCall
     operation: Operation | None
@@ -63,105 +82,112 @@ class TurnsExceededError(Exception):
     """The model kept asking for tools."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Turn:
-    parts: list[Part] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
-    finish: Finish | None = None
-    usage: Usage | None = None
-
-
 class Agent:
-    """One task at a time, over as many turns as it takes, within a bound."""
+    """Works on one task in each run, over as many turns as it takes, within a bound. Runs share nothing."""
 
     def __init__(self, client: GatewayClient, *, model: str, instruction: str = "", turns_max: int = 8) -> None:
+        if turns_max < 1:
+            raise ValueError("turns_max: 1 or more")
         self._client = client
         self._model = model
         self._instruction = instruction
         self._turns_max = turns_max
 
     async def run(self, prompt: str, run_id: str) -> AsyncGenerator[Heard, None]:
-        """Work on a prompt. Tool calls are named by the run and their place, so a repeated run repeats no effect."""
-        tools = await self._client.list_tools()
-        functions = [
-            FunctionDeclaration(
-                name=tool.name, description=tool.description, parameters_json_schema=tool.arguments_json_schema
-            )
-            for tool in tools.tools
-        ]
+        """Work on a prompt and tell what happens as it happens.
+
+        Refused and unknown tool calls go to the model as data. Raises `GatewayError` when the model cannot be asked,
+        `TokenError` without a token, `TurnsExceededError` when the model comes to no end.
+        """
+        offered = await self._client.list_tools()
         contents = [Content(role=Role.USER, parts=[Part(text=prompt)])]
         for number in range(1, self._turns_max + 1):
-            turn, report = _Turn(), CallReport()
-            request = ChatRequest(
-                model=self._model,
-                system_instruction=self._instruction,
-                contents=contents,
-                functions=functions,
-                run_id=run_id,
-            )
-            async with aclosing(self._listened(request, turn, report)) as heard:
-                async for event in heard:
-                    yield event
-            if turn.finish is None or turn.finish.reason is not FinishReason.TOOL_CALLS:
+            turn, report = Turn(), CallReport()
+            request = self._request(contents, offered, run_id)
+            async with aclosing(self._client.chat(request, report=report)) as events:
+                async for event in events:
+                    turn.add(event)
+                    if event.text is not None and event.text.text:
+                        yield Said(text=event.text.text)
+                    elif event.tool_call is not None and event.tool_call.call is not None:
+                        yield Asked(call=event.tool_call.call)
+            # The call has ended: its trailing metadata is in the report now.
+            if turn.finish is not None:
+                yield TurnEnded(finish=turn.finish, usage=turn.usage, report=report)
+            if not turn.waits_for_tools:
                 return
             results: list[Part] = []
-            for place, call in enumerate(turn.calls, 1):
-                answered = await self._executed(call, run_id, f"{run_id}:{number}:{place}")
-                results.append(Part(tool_result=_result(answered)))
-                yield answered
-            contents += [Content(role=Role.MODEL, parts=turn.parts), Content(role=Role.USER, parts=results)]
+            for batch in _batches(turn.calls, offered):
+                for answered in await self._executed(batch, run_id, number):
+                    results.append(Part(tool_result=_result(answered)))
+                    yield answered
+            contents += [turn.content, Content(role=Role.USER, parts=results)]
         raise TurnsExceededError(f"the model asked for tools in {self._turns_max} turns and did not come to an end")
 
-    async def _listened(self, request: ChatRequest, turn: _Turn, report: CallReport) -> AsyncGenerator[Heard, None]:
-        async with aclosing(self._client.chat(request, report=report)) as events:
-            async for event in events:
-                if event.text is not None:
-                    _append_text(turn.parts, event.text.text, event.text.signature)
-                    yield Said(text=event.text.text)
-                elif event.tool_call is not None and event.tool_call.call is not None:
-                    call = event.tool_call.call
-                    turn.parts.append(Part(tool_call=call, signature=event.tool_call.signature))
-                    turn.calls.append(call)
-                    yield Asked(call=call)
-                elif event.usage is not None:
-                    turn.usage = event.usage
-                elif event.finish is not None:
-                    turn.finish = event.finish
-        # The call has ended: its trailing metadata is in the report now.
-        if turn.finish is not None:
-            yield TurnEnded(finish=turn.finish, usage=turn.usage, report=report)
+    def _request(self, contents: list[Content], offered: ListToolsResponse, run_id: str) -> ChatRequest:
+        return ChatRequest(
+            model=self._model,
+            system_instruction=self._instruction,
+            contents=contents,
+            functions=[
+                FunctionDeclaration(
+                    name=tool.name, description=tool.description, parameters_json_schema=tool.arguments_json_schema
+                )
+                for tool in offered.tools
+            ],
+            run_id=run_id,
+        )
 
-    async def _executed(self, call: ToolCall, run_id: str, key: str) -> Answered:
+    async def _executed(self, batch: list[tuple[int, ToolCall]], run_id: str, number: int) -> list[Answered]:
+        """The answers of calls that are made at the same time, in the model's order."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._execute(call, run_id, f"{run_id}:{number}:{place}", place))
+                    for place, call in batch
+                ]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _execute(self, call: ToolCall, run_id: str, key: str, place: int) -> Answered:
         report = CallReport()
+        if place > CALLS_PER_TURN_MAX:
+            return Answered(call=call, operation=None, refusal=_too_many(), report=report)
         try:
             operation = await self._client.execute_tool(
                 call.name, call.arguments_json, key=key, run_id=run_id, report=report
             )
-        except GatewayError as refusal:
-            return Answered(call=call, operation=None, refusal=refusal, report=report)
+        except GatewayError as error:
+            return Answered(call=call, operation=None, refusal=error, report=report)
         return Answered(call=call, operation=operation, refusal=None, report=report)
 
 
-def _append_text(parts: list[Part], text: str, signature: bytes) -> None:
-    """Join neighbouring deltas: the history holds what was said, not how it came."""
-    last = parts[-1] if parts else None
-    if last is not None and last.text is not None and not last.signature and not signature:
-        last.text += text
-    else:
-        parts.append(Part(text=text, signature=signature))
+def _batches(calls: list[ToolCall], offered: ListToolsResponse) -> list[list[tuple[int, ToolCall]]]:
+    """Calls with their places: neighbours that only read go together, what has an effect goes alone, in its order."""
+    reads = {tool.name for tool in offered.tools if tool.effect is Effect.READ}
+    batches: list[list[tuple[int, ToolCall]]] = []
+    reading = False
+    for place, call in enumerate(calls, 1):
+        if reading and call.name in reads:
+            batches[-1].append((place, call))
+        else:
+            batches.append([(place, call)])
+        reading = call.name in reads
+    return batches
 
 
 def _result(answered: Answered) -> ToolResult:
-    """What the model is told: data, never an instruction."""
-    told: dict[str, object]
-    operation, refusal = answered.operation, answered.refusal
-    if refusal is not None:
-        told = {"refused": {"reason": refusal.reason, "message": refusal.sentence, "rules": list(refusal.rules)}}
-    elif operation is not None and operation.state is OperationState.SUCCEEDED:
-        told = {"result": json.loads(operation.result_json)}
-    elif operation is not None and operation.error is not None:
-        state = operation.state.name or "UNKNOWN"
-        told = {"state": state.lower(), "error": {"reason": operation.error.reason, "message": operation.error.message}}
+    if answered.operation is not None:
+        told = told_operation(answered.operation)
     else:
-        told = {"state": "unknown"}
-    return ToolResult(call_id=answered.call.id, name=answered.call.name, result_json=json.dumps(told))
+        told = told_error(answered.refusal or _too_many())
+    return ToolResult(call_id=answered.call.id, name=answered.call.name, result_json=told)
+
+
+def _too_many() -> GatewayError:
+    return GatewayError(
+        status=Status.RESOURCE_EXHAUSTED,
+        reason="agent.too_many_calls",
+        sentence=f"This call was not sent: {CALLS_PER_TURN_MAX} calls in one turn are the most.",
+    )

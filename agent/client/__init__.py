@@ -1,6 +1,6 @@
-"""The only way out: the gateway's client, over grpclib."""
+"""The only way out: the gateway's client, on grpclib's HTTP/2."""
 
 from agent.client.errors import GatewayError
-from agent.client.gateway import GatewayClient
+from agent.client.gateway import CallReport, GatewayClient, Patience
 
-__all__ = ["GatewayClient", "GatewayError"]
+__all__ = ["CallReport", "GatewayClient", "GatewayError", "Patience"]

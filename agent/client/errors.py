@@ -1,25 +1,30 @@
 """What a caller of the gateway is told when a call does not end well."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 
-from agent.client.codec import Details
+PASSING: Final = frozenset({Status.UNAVAILABLE, Status.ABORTED})
+"""Statuses after which the same call may succeed."""
 
-EDGE_HINTS: Final = {
-    Status.UNAUTHENTICATED: "Cloud Run's edge did not accept the token: its audience must be the gateway's URL.",
-    Status.PERMISSION_DENIED: "Cloud Run's edge let no call through: grant roles/run.invoker on the gateway to this "
-    "service account.",
-    Status.UNIMPLEMENTED: "Cloud Run's edge knows no such service: check the URL, and the gateway's ingress setting.",
-    Status.UNAVAILABLE: "The gateway could not be reached or has no free instance; try again later.",
-}
-"""What an answer means that the gateway itself did not give (study of Cloud Run, section 1.5)."""
+WITHOUT_EFFECT: Final = frozenset(
+    {
+        Status.INVALID_ARGUMENT,
+        Status.NOT_FOUND,
+        Status.ALREADY_EXISTS,
+        Status.PERMISSION_DENIED,
+        Status.RESOURCE_EXHAUSTED,
+        Status.FAILED_PRECONDITION,
+        Status.OUT_OF_RANGE,
+        Status.UNIMPLEMENTED,
+        Status.UNAUTHENTICATED,
+    }
+)
+"""Statuses that are only given before a tool is called. With every other one, nobody knows here whether it was."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class GatewayError(Exception):
     """A refused or failed call. `reason` is stable; `str()` is a sentence for a person."""
 
@@ -32,69 +37,96 @@ class GatewayError(Exception):
     operation_id: str = ""
     retry_after_s: float | None = None
     violations: tuple[tuple[str, str], ...] = ()
+    """Fields of the request and what is wrong with them."""
     timing: str = ""
     """`gateway-timing`, in the syntax of Server-Timing."""
-    from_edge: bool = field(default=False)
-    """The gateway never saw the call."""
+    from_edge: bool = False
+    """The answer is not the gateway's own: it never saw the call, or its answer was lost on the way."""
+    effect_unknown: bool = False
+    """If this was a tool call, it may have happened: repeat it with the same key, or look, but order nothing anew."""
+    passing: bool = False
+    """Whether the same call may succeed later."""
 
     def __str__(self) -> str:
         """The sentence, with its code."""
         rules = f" [{', '.join(self.rules)}]" if self.rules else ""
         return f"{self.reason}: {self.sentence}{rules}"
 
-    @property
-    def passing(self) -> bool:
-        """Whether the same call may succeed later."""
-        return self.status in (Status.UNAVAILABLE, Status.ABORTED)
+
+class UnreachableError(Exception):
+    """No connection can be made; says why. With `lasting`, trying again is no use."""
+
+    def __init__(self, sentence: str, *, lasting: bool = False) -> None:
+        super().__init__(sentence)
+        self.lasting = lasting
 
 
-def gateway_error(error: GRPCError, seen: Mapping[str, str]) -> GatewayError:
-    """The error that a gRPC status and the metadata around it mean."""
-    details = error.details if isinstance(error.details, Details) else Details()
-    info = details.info
-    if info is None and "gateway-request" not in seen:
-        return _edge_error(error)
-    metadata = info.metadata if info else {}
-    retry = details.retry.retry_delay if details.retry else None
-    violations = details.bad_request.field_violations if details.bad_request else []
-    return GatewayError(
-        status=error.status,
-        reason=info.reason if info else f"status.{error.status.name.lower()}",
-        sentence=error.message or error.status.name,
-        rules=tuple(rule for rule in metadata.get("rules", "").split(",") if rule),
-        policy_hash=metadata.get("policy_hash", ""),
-        request_id=metadata.get("request", "") or seen.get("gateway-request", ""),
-        operation_id=metadata.get("operation", "") or seen.get("gateway-operation", ""),
-        retry_after_s=retry.seconds + retry.nanos / 1e9 if retry else None,
-        violations=tuple((violation.field, violation.description) for violation in violations),
-        timing=seen.get("gateway-timing", ""),
-    )
-
-
-def unreachable(error: Exception) -> GatewayError:
-    """The connection failed or was cut."""
+def unreachable(error: UnreachableError) -> GatewayError:
+    """There is no connection, and nothing was sent."""
     return GatewayError(
         status=Status.UNAVAILABLE,
         reason="gateway.unreachable",
-        sentence=f"{EDGE_HINTS[Status.UNAVAILABLE]} ({error!r})",
+        sentence=str(error),
         from_edge=True,
+        passing=not error.lasting,
     )
 
 
-def too_late() -> GatewayError:
+def lost(why: str) -> GatewayError:
+    """The answer broke off."""
+    return GatewayError(
+        status=Status.UNAVAILABLE,
+        reason="gateway.connection_lost",
+        sentence=f"The answer broke off before its end: {why}. What was received until then is not a whole answer.",
+        from_edge=True,
+        effect_unknown=True,
+        passing=True,
+    )
+
+
+def unprocessed(why: str) -> GatewayError:
+    """The peer says that it did not look at the request (RFC 9113, 6.8 and 8.7)."""
+    return GatewayError(
+        status=Status.UNAVAILABLE,
+        reason="gateway.unprocessed",
+        sentence=f"The request was not looked at: {why}.",
+        from_edge=True,
+        passing=True,
+    )
+
+
+def too_late(*, sent: bool) -> GatewayError:
     """The caller's own deadline passed."""
+    after = " A tool call may have happened: repeat it with the same idempotency key, or ask for its operation."
+    before = " It was not sent."
     return GatewayError(
         status=Status.DEADLINE_EXCEEDED,
         reason="deadline.exceeded",
-        sentence="The call did not end in the time it was given. A tool call may have happened: repeat it with the "
-        "same idempotency key, or ask for its operation.",
+        sentence="The call did not end in the time it was given." + (after if sent else before),
+        effect_unknown=sent,
     )
 
 
-def _edge_error(error: GRPCError) -> GatewayError:
+def unreadable(what: str) -> GatewayError:
+    """What came back breaks the contract."""
     return GatewayError(
-        status=error.status,
-        reason=f"edge.{error.status.name.lower()}",
-        sentence=f"{EDGE_HINTS.get(error.status, 'An edge before the gateway answered.')} ({error.message})",
-        from_edge=True,
+        status=Status.INTERNAL,
+        reason="gateway.answer_unreadable",
+        sentence=f"The gateway's answer cannot be read: {what}.",
+        effect_unknown=True,
     )
+
+
+def incomplete(what: str) -> GatewayError:
+    """The answer ended well and yet is not whole."""
+    return GatewayError(
+        status=Status.DATA_LOSS,
+        reason="gateway.answer_incomplete",
+        sentence=f"The gateway's answer is not whole: {what}.",
+        effect_unknown=True,
+    )
+
+
+def unwritable(why: ValueError) -> GatewayError:
+    """The request cannot be sent as it is."""
+    return GatewayError(status=Status.INVALID_ARGUMENT, reason="request.invalid", sentence=str(why))

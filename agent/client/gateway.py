@@ -8,20 +8,27 @@ async with GatewayClient("https://gateway-service-123.run.app", tokens) as gatew
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from random import SystemRandom
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
-from grpclib.client import Stream
-from grpclib.const import Cardinality
-from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.const import Status
 
+from agent.client.address import address
+from agent.client.call import Call, CallReport
 from agent.client.channels import ChannelPool
-from agent.client.errors import GatewayError, gateway_error, too_late, unreachable
-from agent.tokens import TokenSource
+from agent.client.errors import (
+    GatewayError,
+    UnreachableError,
+    incomplete,
+    too_late,
+    unreachable,
+    unreadable,
+    unwritable,
+)
+from agent.client.patience import Patience
+from agent.client.reply import Reply
+from agent.tokens import Forgetful, TokenError, TokenSource
 from generated.agentic.gateway.v1 import (
     ChatEvent,
     ChatRequest,
@@ -35,36 +42,20 @@ from generated.agentic.gateway.v1 import (
     ListToolsResponse,
     Operation,
 )
+from generated.agentic.gateway.v1.codec import CODECS
+from generated.agentic.gateway.v1.services import METHODS
 
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
+__all__ = ["CallReport", "GatewayClient", "Patience"]
 
-_MODELS: Final = "/agentic.gateway.v1.ModelService/"
-_TOOLS: Final = "/agentic.gateway.v1.ToolService/"
+Answer = TypeVar("Answer")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long and how often a call is tried. Seconds."""
-
-    timeout_s: float = 60.0
-    """For a unary call with all of its retries."""
-    attempts: int = 5
-    first_pause_s: float = 0.1
-    longest_pause_s: float = 5.0
-
-
-@dataclass(slots=True, kw_only=True)
-class CallReport:
-    """What the gateway said beside the answer; filled while a call runs."""
-
-    metadata: dict[str, str] = field(default_factory=dict)
-    """Initial and trailing metadata: `gateway-request`, `gateway-operation`, `gateway-timing`."""
-    attempts: int = 0
+_PATHS: Final[dict[type, str]] = {method.request: method.path for method in METHODS}
+_PATIENCE: Final = Patience()
+_CONNECTIONS_MAX: Final = 64
 
 
 class GatewayClient:
-    """Speaks to one gateway. Raises `GatewayError` for every call that does not end well."""
+    """Speaks to one gateway. Raises `GatewayError` for every call that does not end well, `TokenError` for no token."""
 
     def __init__(
         self,
@@ -73,64 +64,79 @@ class GatewayClient:
         *,
         audience: str = "",
         connections: int = 4,
-        patience: Patience = Patience(),
+        patience: Patience = _PATIENCE,
     ) -> None:
-        """`audience` is the gateway's URL as Cloud Run knows it, where calls go to another address."""
-        self._url = url.rstrip("/")
-        self._audience = audience or self._url
+        """`audience` is the gateway's URL as Cloud Run knows it, where calls go to another address.
+
+        Raises `ValueError` for a URL that is none, or too many connections.
+        """
+        if not 1 <= connections <= _CONNECTIONS_MAX:
+            raise ValueError(f"connections: from 1 to {_CONNECTIONS_MAX}")
+        self._address = address(url)
+        self._audience = audience or url.rstrip("/")
         self._tokens = tokens
         self._connections = connections
         self._patience = patience
         self._pool: ChannelPool | None = None
-        self._random = SystemRandom()
 
     async def __aenter__(self) -> Self:
-        """Make the channels; they connect with the first call."""
-        self._pool = ChannelPool(self._url, self._connections)
+        """Make room for connections; the first call makes the first one."""
+        self._pool = ChannelPool(self._address, self._connections, self._patience.silence_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the channels."""
+        """Close the connections."""
         if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+            pool, self._pool = self._pool, None
+            await pool.close()
 
     async def chat(
         self, request: ChatRequest, *, timeout_s: float | None = None, report: CallReport | None = None
     ) -> AsyncGenerator[ChatEvent, None]:
         """The events of one answer as they come. Leaving the iteration early ends the call at the gateway.
 
-        Tried again only before the first event, and only when the gateway could not be reached.
+        Tried again only before the first event. An iteration that ends without an error gave the whole answer.
         """
-        report = report or CallReport()
-        for attempt in range(1, self._patience.attempts + 1):
-            report.attempts, begun = attempt, False
+        call = self._call(request, report, self._patience.stream_timeout_s if timeout_s is None else timeout_s)
+        decode = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
+        sequence, finished = 0, False
+        while True:
+            reply: Reply | None = None
             try:
-                async with self._stream("Chat", request, ChatEvent, timeout_s, report) as stream:
-                    async for event in stream:
-                        begun = True
-                        yield event
+                reply = await self._opened(call)
+                while (message := await reply.next()) is not None:
+                    event = _read(decode, message)
+                    sequence += 1
+                    if event.sequence != sequence or finished:
+                        raise incomplete(f"event {event.sequence} came in place {sequence}")
+                    finished = event.finish is not None
+                    yield event
+                if not finished:
+                    raise incomplete(f"it ended after {sequence} events without its last one")
             except GatewayError as error:
-                if begun or not error.passing or attempt == self._patience.attempts:
+                _close(reply, call)  # its place is for others while this call pauses
+                if sequence:
                     raise
-                await asyncio.sleep(self._pause_s(attempt, error))
+                await self._again(call, error)
             else:
                 return
+            finally:
+                _close(reply, call)
 
     async def count_tokens(self, request: CountTokensRequest, *, report: CallReport | None = None) -> int:
         """Tokens of a prompt."""
-        reply = await self._unary(_MODELS + "CountTokens", request, CountTokensResponse, report)
+        reply = await self._unary(request, CountTokensResponse, report)
         return reply.input_tokens
 
     async def list_models(self, *, report: CallReport | None = None) -> ListModelsResponse:
         """The models that this agent may use."""
-        return await self._unary(_MODELS + "ListModels", ListModelsRequest(), ListModelsResponse, report)
+        return await self._unary(ListModelsRequest(), ListModelsResponse, report)
 
     async def list_tools(self, *, report: CallReport | None = None) -> ListToolsResponse:
         """The tools that this agent may ask for."""
-        return await self._unary(_TOOLS + "ListTools", ListToolsRequest(), ListToolsResponse, report)
+        return await self._unary(ListToolsRequest(), ListToolsResponse, report)
 
     async def execute_tool(  # noqa: PLR0913 - the fields of one request
         self,
@@ -143,94 +149,111 @@ class GatewayClient:
         timeout_s: float | None = None,
         report: CallReport | None = None,
     ) -> Operation:
-        """Execute a tool once. Every retry carries the same idempotency key: yours, or one made here.
+        """Execute a tool once. Every attempt carries the same idempotency key: yours, or one made here.
 
-        `arguments` as a string goes to the gateway byte for byte.
+        `arguments` as a string goes to the gateway byte for byte. An error with `effect_unknown` says that the tool may
+        have been called: only the same key makes another try safe, so give one where you may have to.
         """
         request = ExecuteToolRequest(
             tool=tool,
             version=version,
-            arguments_json=arguments if isinstance(arguments, str) else json.dumps(arguments),
+            arguments_json=arguments if isinstance(arguments, str) else _json(arguments),
             idempotency_key=key or f"agent-{secrets.token_hex(16)}",
             run_id=run_id,
         )
-        return await self._unary(_TOOLS + "ExecuteTool", request, Operation, report, timeout_s)
+        return await self._unary(request, Operation, report, timeout_s)
 
     async def get_operation(self, operation_id: str, *, report: CallReport | None = None) -> Operation:
         """What became of an operation of this agent."""
-        request = GetOperationRequest(operation_id=operation_id)
-        return await self._unary(_TOOLS + "GetOperation", request, Operation, report)
+        return await self._unary(GetOperationRequest(operation_id=operation_id), Operation, report)
 
     async def _unary(
-        self,
-        path: str,
-        request: object,
-        reply: type[Reply],
-        report: CallReport | None,
-        timeout_s: float | None = None,
-    ) -> Reply:
-        report = report or CallReport()
-        clock = asyncio.get_running_loop().time
-        end = clock() + (timeout_s or self._patience.timeout_s)
-        for attempt in range(1, self._patience.attempts + 1):
-            report.attempts = attempt
+        self, request: object, answer: type[Answer], report: CallReport | None, timeout_s: float | None = None
+    ) -> Answer:
+        call = self._call(request, report, self._patience.timeout_s if timeout_s is None else timeout_s)
+        decode = cast("Callable[[bytes], Answer]", CODECS[answer].decode)
+        while True:
+            reply: Reply | None = None
             try:
-                async with self._opened(path, Cardinality.UNARY_UNARY, request, reply, end - clock(), report) as stream:
-                    return cast(Reply, await stream.recv_message())
+                reply = await self._opened(call)
+                message = await reply.next()
+                if message is None:
+                    raise incomplete("it ended without a message")
+                if await reply.next() is not None:
+                    raise unreadable("there is more than one message")
+                return _read(decode, message)
             except GatewayError as error:
-                pause = self._pause_s(attempt, error)
-                if not error.passing or attempt == self._patience.attempts or clock() + pause >= end:
-                    raise
-                await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
+                _close(reply, call)  # as above
+                await self._again(call, error)
+            finally:
+                _close(reply, call)
 
-    def _pause_s(self, attempt: int, error: GatewayError) -> float:
-        """Exponential with full jitter; at least what the gateway asks for."""
-        most = min(self._patience.first_pause_s * 2.0**attempt, self._patience.longest_pause_s)
-        return max(self._random.random() * most, error.retry_after_s or 0.0)
+    def _call(self, request: object, report: CallReport | None, timeout_s: float) -> Call:
+        if not timeout_s > 0:
+            raise ValueError("timeout_s: a number of seconds above 0")
+        if type(request) not in _PATHS:
+            raise TypeError(f"{type(request).__name__} is no request of the contract; see agent.client.contract")
+        try:
+            body = CODECS[type(request)].encode(request)
+        except ValueError as error:
+            raise unwritable(error) from None
+        return Call(
+            path=_PATHS[type(request)],
+            framed=b"\0" + len(body).to_bytes(4) + body,
+            end=asyncio.get_running_loop().time() + timeout_s,
+            report=report or CallReport(),
+        )
 
-    @asynccontextmanager
-    async def _stream(
-        self, method: str, request: object, reply: type[Reply], timeout_s: float | None, report: CallReport
-    ) -> AsyncIterator[AsyncIterator[Reply]]:
-        async with self._opened(
-            _MODELS + method, Cardinality.UNARY_STREAM, request, reply, timeout_s, report
-        ) as stream:
-            yield cast(AsyncIterator[Reply], stream)
-
-    @asynccontextmanager
-    async def _opened(  # noqa: PLR0913, PLR0917 - what one call is made of
-        self,
-        path: str,
-        cardinality: Cardinality,
-        request: object,
-        reply: type[Reply],
-        timeout_s: float | None,
-        report: CallReport,
-    ) -> AsyncIterator["Stream[object, Reply]"]:
+    async def _opened(self, call: Call) -> Reply:
+        """Make one attempt, up to the point where its answer can be waited for."""
         if self._pool is None:
             raise RuntimeError("GatewayClient is used outside of its context")
-        metadata = {}
-        if self._tokens is not None:
-            metadata["authorization"] = f"Bearer {await self._tokens.id_token(self._audience)}"
-        stream: Stream[object, Reply] | None = None
+        call.report.attempts += 1
         try:
-            async with self._pool.channel() as channel:
-                stream = channel.request(path, cardinality, type(request), reply, timeout=timeout_s, metadata=metadata)
-                async with stream:
-                    await stream.send_message(request, end=True)
-                    yield stream
-        except GRPCError as error:
-            _note(stream, report)
-            raise gateway_error(error, report.metadata) from error
-        except (StreamTerminatedError, ConnectionError) as error:
+            async with asyncio.timeout_at(call.end):
+                if self._tokens is not None:
+                    call.token = _fit(await self._tokens.id_token(self._audience))
+                return await self._pool.open(call)
+        except TimeoutError:
+            raise too_late(sent=False) from None
+        except UnreachableError as error:
             raise unreachable(error) from error
-        except TimeoutError as error:
-            raise too_late() from error
-        _note(stream, report)
+
+    async def _again(self, call: Call, error: GatewayError) -> None:
+        """Wait until the call may be tried again; raises the error if it may not.
+
+        A token that the edge did not accept is replaced, once: it may have been made for what is no longer so.
+        """
+        refused = error.from_edge and error.status is Status.UNAUTHENTICATED
+        if refused and not call.token_renewed and isinstance(self._tokens, Forgetful):
+            self._tokens.forget(self._audience, call.token)
+            call.token_renewed = True
+            return
+        await call.again(error, self._patience)
 
 
-def _note(stream: "Stream[object, Reply] | None", report: CallReport) -> None:
-    for metadata in (stream.initial_metadata, stream.trailing_metadata) if stream else ():
-        if metadata is not None:
-            report.metadata.update({name: value for name, value in metadata.items() if isinstance(value, str)})
+def _read(decode: Callable[[bytes], Answer], message: bytes) -> Answer:
+    try:
+        return decode(message)
+    except ValueError as error:
+        raise unreadable(str(error)) from None
+
+
+def _close(reply: Reply | None, call: Call) -> None:
+    if reply is not None:
+        reply.close()
+        call.note(reply.metadata)
+
+
+def _fit(token: str) -> str:
+    """A token that can stand in a header."""
+    if not token.isascii() or not token.isprintable() or " " in token or not token:
+        raise TokenError("the token source gave something that is no token")
+    return token
+
+
+def _json(arguments: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(dict(arguments), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise unwritable(ValueError(f"the arguments cannot be written as JSON: {error}")) from None
