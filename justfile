@@ -2,6 +2,8 @@
 
 python := env("PYTHON", "python3")
 bin := justfile_directory() / ".venv/bin"
+project := env("PROJECT", "")
+region := env("REGION", "")
 
 # list the recipes
 default:
@@ -41,6 +43,30 @@ bench NAME *ARGS: _dev
 # run a gateway with a configuration file
 serve CONFIG: _runtime
     @{{bin}}/gateway serve --config {{CONFIG}}
+
+# make a project ready: APIs, registry, accounts, secrets, least grants (--dry-run prints the commands)
+bootstrap PROJECT REGION *ARGS: _runtime
+    @{{bin}}/python -m deploy.bootstrap {{PROJECT}} {{REGION}} {{ARGS}}
+
+# what stands against a deployment; PROJECT and REGION from the environment
+preflight *ARGS: _runtime
+    @{{bin}}/python -m deploy.preflight {{ARGS}} {{project}} {{region}}
+
+# build, push, deploy, call as an agent, go back on failure; --dry-run prints every command
+deploy *ARGS: _runtime
+    @{{bin}}/python -m deploy.deploy {{ARGS}} {{project}} {{region}}
+
+# deploy the agent's own service
+deploy-agent *ARGS: _runtime
+    @{{bin}}/python -m deploy.agent {{ARGS}} {{project}} {{region}}
+
+# so many per cent of the calls to the newest revision
+canary PERCENT *ARGS: _runtime
+    @{{bin}}/python -m deploy.canary {{PERCENT}} {{ARGS}} {{project}} {{region}}
+
+# all calls to the revision before
+rollback *ARGS: _runtime
+    @{{bin}}/python -m deploy.rollback {{ARGS}} {{project}} {{region}}
 
 # write the lock files anew from pyproject.toml
 lock: _dev

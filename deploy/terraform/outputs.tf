@@ -1,0 +1,12 @@
+output "images" {
+  description = "Where images are pushed."
+  value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
+}
+
+output "gateway_account" {
+  value = google_service_account.gateway.email
+}
+
+output "agent_account" {
+  value = google_service_account.agent.email
+}
