@@ -34,6 +34,8 @@ from gateway.terms.models import Model
 from gateway.wire.config import WireConfig
 from gateway.wire.contract import contract
 from gateway.wire.server import GatewayServer
+from gateway.wire.web.application import WebApplication
+from gateway.wire.web.options import WebOptions
 
 KEEPALIVE_S: Final = 90.0
 """How long an idle connection to Google is kept for the next call."""
@@ -61,6 +63,8 @@ class Gateway:
     """A gateway that is ready to listen."""
 
     server: GatewayServer
+    web: WebApplication
+    """What the server carries beside gRPC: Connect, gRPC-Web, plain HTTP."""
     policy_hash: str
     boot: BootId
 
@@ -98,7 +102,9 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         stack.push_async_callback(ending.drain, server)
         await _warmed(google, witness, grace.warm_s)
         server.readiness.set_serving(True)
-        yield Gateway(server=server, policy_hash=parts.policy.hash, boot=book.boot)
+        options = WebOptions(origins=tuple(settings.file.web.origins))
+        web = WebApplication(server.table, server.surroundings, server.readiness, options)
+        yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot)
 
 
 @dataclass(slots=True, kw_only=True)

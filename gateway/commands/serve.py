@@ -76,7 +76,7 @@ def _tell_start(witness: LogWitness, settings: Settings, gateway: Gateway, port:
 async def _listening(gateway: Gateway, settings: Settings) -> int:
     host, port = settings.environment.host, settings.environment.port
     try:
-        return await gateway.server.start(host, port)
+        return await gateway.server.start(host, port, gateway.web)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise AssemblyError(f"cannot listen on {host} port {port}: {why}. Choose another with PORT") from error
@@ -97,7 +97,8 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway serve",
         allow_abbrev=False,
-        description="Serve governed models and tools on $PORT (8080), gRPC over cleartext HTTP/2.",
+        description="Serve governed models and tools on $PORT (8080): gRPC, gRPC-Web and Connect over cleartext HTTP/2, "
+        "Connect and gRPC-Web over HTTP/1.1.",
         epilog="Environment: PORT; GATEWAY_HOST (0.0.0.0); GATEWAY_EDGE_IAM=required when Cloud Run's invoker check "
         "stands in front; GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run, whose disk does not last; "
         "GCE_METADATA_HOST; and what the configuration refers to as env:NAME. Exit codes: 0 drained, 1 the closing "

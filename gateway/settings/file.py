@@ -194,6 +194,18 @@ class PolicyTable(Table, frozen=True, kw_only=True):
             yield "path: is empty: write the folder of the rules"
 
 
+class WebTable(Table, frozen=True, kw_only=True):
+    """`[web]`: what browsers may do."""
+
+    origins: list[str] = []
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        for origin in self.origins:
+            yield from forms.ORIGIN.faults("origins", origin)
+        yield from twice_faults("origins", self.origins)
+
+
 class File(Table, frozen=True, kw_only=True):
     """The configuration file."""
 
@@ -207,6 +219,7 @@ class File(Table, frozen=True, kw_only=True):
     agents: list[AgentTable] = []
     budgets: list[BudgetTable] = []
     limits: dict[str, LimitTable] = {}
+    web: WebTable = WebTable()
 
     def faults(self) -> Iterator[str]:
         """What its tables say against each other. Their own faults are not repeated."""

@@ -55,6 +55,11 @@ AUDIENCE: Final = Form(
     advice="write the service's URL as agents ask tokens for it: https://, and no slash at the end",
 )
 
+ORIGIN: Final = Form(
+    pattern=re.compile(r"https?://[a-z0-9.-]{1,253}(?::[0-9]{1,5})?"),
+    advice="write an origin as browsers say it, such as https://console.example.com",
+)
+
 
 def shown(value: str) -> str:
     """A value of the file inside a sentence: quoted, escaped, and not too long."""
