@@ -36,13 +36,21 @@ fmt: _dev
     {{bin}}/ruff check --fix .
     {{bin}}/ruff format .
 
-# measure: `just bench act`, `just bench chat`; the last line is one JSON object
+# measure act, chat, cold or wire; the last line is one JSON object
 bench NAME *ARGS: _dev
     @{{bin}}/python -m bench.{{NAME}} {{ARGS}}
 
 # run a gateway with a configuration file
 serve CONFIG: _runtime
     @{{bin}}/gateway serve --config {{CONFIG}}
+
+# build the image with podman, docker or buildah
+image BUILDER="podman" *ARGS:
+    {{BUILDER}} build --file Containerfile {{ARGS}} --tag gateway .
+
+# build the image and run it under Cloud Run's limits; needs root, buildah, podman, runc and debootstrap
+test-image: _dev
+    @GATEWAY_IMAGE_TESTS=1 {{bin}}/python -m pytest tests/image
 
 # make a project ready: APIs, registry, accounts, secrets, least grants (--dry-run prints the commands)
 bootstrap PROJECT REGION *ARGS: _runtime

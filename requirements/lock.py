@@ -27,8 +27,8 @@ def _lock(name: str, requirements: list[str], *more: str) -> None:
     target = HERE / f"{name}.lock"
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--universal", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", "--python-version", "3.11", "--output-file", str(target), "--quiet"]
-    subprocess.run([*command, "--upgrade", *more], input="\n".join(requirements).encode(), check=True)  # noqa: S603
-    print(f"{target.name}: {target.read_text().count('==')} packages")  # noqa: T201
+    subprocess.run([*command, "--upgrade", *more], input="\n".join(requirements).encode(), check=True)
+    print(f"{target.name}: {target.read_text().count('==')} packages")
 
 
 if __name__ == "__main__":

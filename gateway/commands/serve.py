@@ -97,8 +97,8 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway serve",
         allow_abbrev=False,
-        description="Serve governed models and tools on $PORT (8080): gRPC, gRPC-Web and Connect over cleartext HTTP/2, "
-        "Connect and gRPC-Web over HTTP/1.1.",
+        description="Serve governed models and tools on $PORT (8080): gRPC, gRPC-Web and Connect over cleartext "
+        "HTTP/2, gRPC-Web and Connect over HTTP/1.1.",
         epilog="Environment: PORT; GATEWAY_HOST (0.0.0.0); GATEWAY_EDGE_IAM=required when Cloud Run's invoker check "
         "stands in front; GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run, whose disk does not last; "
         "GCE_METADATA_HOST; and what the configuration refers to as env:NAME. Exit codes: 0 drained, 1 the closing "

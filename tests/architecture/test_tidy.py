@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("gateway", "agent", "localcloud", "policies", "protos", "bench")
+PACKAGES = ("gateway", "agent", "localcloud", "policies", "protos", "bench", "deploy")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 REFUSED_NAMES = re.compile(r"(^|_)(manager|handler|helper|helpers|utils|util|common|base|core|engine)(_|$)")
 

@@ -1,5 +1,7 @@
 """A call knows what each of its stages took and how long it has left."""
 
+import pytest
+
 from gateway.terms.caller import Credentials
 from gateway.terms.ids import RequestId
 from gateway.terms.passage import Passage, Stages
@@ -33,12 +35,9 @@ def test_stages_are_told_in_the_syntax_of_server_timing():
 def test_a_stage_that_raises_is_counted():
     clock = Hand()
     stages = Stages(clock)
-    try:
-        with stages.stage("policy"):
-            clock.ns += 7
-            raise ValueError
-    except ValueError:
-        pass
+    with pytest.raises(ZeroDivisionError), stages.stage("policy"):
+        clock.ns += 7
+        clock.ns /= 0
     assert stages.spent_ns() == {"policy": 7}
 
 
