@@ -33,7 +33,7 @@ def faults(checker, folder, readme):
     "readme, told",
     [
         ("```sh\nrm -rf /\n```\n", "tests/readme_commands.py does not know how to run 'rm -rf /': teach it"),
-        ("```sh\n./just fly\n```\n", "the justfile has no recipe 'fly': it has bench, check, default, demo"),
+        ("```sh\n./just fly\n```\n", "the justfile has no recipe 'fly': it has bench, bootstrap, canary, check"),
         ("Say `./just fly --high`.", "the justfile has no recipe 'fly'"),
         ("Say `gateway audit verfy`.", "'gateway audit verfy': there is no command 'verfy'"),
         ("```sh\ngateway check nowhere.toml  # why\n```\n", "exit code 2: Error: nowhere.toml cannot be used:"),
