@@ -45,8 +45,9 @@ def generate(protos: Path, out: Path) -> None:
     protoc.message_classes(protos, out)
     for package in contract.read(files):
         folder = out.joinpath(*package.name.split("."))
-        if package.messages:
+        if package.messages or package.enums:
             _write(folder / "codec.py", modules.codec_module(package))
+            _write(folder / "json_codec.py", modules.json_codec_module(package))
         if package.methods:
             _write(folder / "services.py", modules.services_module(package))
     for runtime in sorted((HERE / "runtime").glob("*.py")):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from betterproto2_compiler.compile.naming import pythonize_class_name, pythonize_field_name
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
+    EnumDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
@@ -30,6 +31,7 @@ class Field:
 
     full_name: str
     name: str
+    json_name: str
     number: int
     kind: str
     repeated: bool
@@ -40,6 +42,11 @@ class Field:
     type_name: TypeName
     # Key and value of a map.
     entry: tuple["Field", "Field"] | None
+
+    @property
+    def proto_name(self) -> str:
+        """The name as the proto says it."""
+        return self.full_name.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enum:
+    """One enum, its values in the order of declaration; the first is 0. Two names may stand for one number."""
+
+    full_name: str
+    name: str
+    values: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """One method of a service."""
 
@@ -81,6 +97,7 @@ class Package:
     name: str
     sources: tuple[str, ...]
     messages: tuple[Message, ...]
+    enums: tuple[Enum, ...]
     methods: tuple[Method, ...]
 
 
@@ -119,13 +136,13 @@ def messages_of(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProt
     return walk(file.package, list(file.message_type))
 
 
-def enums_of(file: FileDescriptorProto) -> Iterator[str]:
-    """The full name of every enum of a file."""
+def enums_of(file: FileDescriptorProto) -> Iterator[tuple[str, EnumDescriptorProto]]:
+    """Every enum of a file with its full name."""
     for enum in file.enum_type:
-        yield f"{file.package}.{enum.name}".lstrip(".")
+        yield f"{file.package}.{enum.name}".lstrip("."), enum
     for full_name, message in messages_of(file):
         for enum in message.enum_type:
-            yield f"{full_name}.{enum.name}"
+            yield f"{full_name}.{enum.name}", enum
 
 
 def kind_of(field: FieldDescriptorProto) -> str:
@@ -140,7 +157,7 @@ def class_name(package: str, full_name: str) -> str:
 
 
 def _type_names(file: FileDescriptorProto) -> Iterator[tuple[str, TypeName]]:
-    for full_name in [*(name for name, _ in messages_of(file)), *enums_of(file)]:
+    for full_name in [*(name for name, _ in messages_of(file)), *(name for name, _ in enums_of(file))]:
         yield f".{full_name}", TypeName(package=file.package, name=class_name(file.package, full_name))
 
 
@@ -155,10 +172,20 @@ def _package(name: str, files: list[FileDescriptorProto], names: _Names) -> Pack
         for full_name, message in messages_of(file)
         if not message.options.map_entry
     ]
+    enums = [
+        Enum(
+            full_name=full_name,
+            name=names.types[f".{full_name}"].name,
+            values=tuple((value.name, value.number) for value in enum.value),
+        )
+        for file in files
+        for full_name, enum in enums_of(file)
+    ]
     return Package(
         name=name,
         sources=tuple(sorted(file.name for file in files)),
         messages=tuple(sorted(messages, key=lambda message: message.name)),
+        enums=tuple(sorted(enums, key=lambda enum: enum.name)),
         methods=tuple(
             method for file in files for service in file.service for method in _methods(name, service, names)
         ),
@@ -174,6 +201,7 @@ def _field(owner: str, message: DescriptorProto, field: FieldDescriptorProto, na
     return Field(
         full_name=full_name,
         name=pythonize_field_name(field.name),
+        json_name=field.json_name,
         number=field.number,
         kind=kind,
         repeated=repeated and not entry,

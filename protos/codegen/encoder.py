@@ -36,14 +36,14 @@ def _field(message: Message, field: Field, package: str) -> list[str]:
         return [load, *_map(field, field.entry, package)]
     if field.repeated:
         return [load, *_repeated(field, package)]
-    lines = [*_checked(field, package), *_written(field, package)]
+    lines = [*checked(field, package), *_written(field, package)]
     if field.presence:
-        return [load, "if value is not None:", *indented([*_alone(message, field), *lines], 1)]
+        return [load, "if value is not None:", *indented([*alone(message, field), *lines], 1)]
     test = "value or copysign(1.0, value) < 0" if field.kind in ("double", "float") else "value"
-    return [load, *_checked(field, package), f"if {test}:", *indented(_written(field, package), 1)]
+    return [load, *checked(field, package), f"if {test}:", *indented(_written(field, package), 1)]
 
 
-def _alone(message: Message, field: Field) -> list[str]:
+def alone(message: Message, field: Field) -> list[str]:
     """Lines that refuse members of the same oneof which would be written after this one."""
     rivals = message.rivals(field)
     later = [f"message.{rival.name} is not None" for rival in rivals if rival.number > field.number]
@@ -56,14 +56,14 @@ def _alone(message: Message, field: Field) -> list[str]:
 def _repeated(field: Field, package: str) -> list[str]:
     lines = ["if type(value) is not list:", f"    value = items(value, {field.full_name!r})"]
     if WIRE_TYPES[field.kind] == 2:
-        each = [*_checked(field, package), *_written(field, package)]
+        each = [*checked(field, package), *_written(field, package)]
         return [*lines, "for value in value:", *indented(each, 1)]
     return [
         *lines,
         "if value:",
         "    packed: list[bytes] = []",
         "    for value in value:",
-        *indented(_checked(field, package), 2),
+        *indented(checked(field, package), 2),
         f"        packed.append({_scalar(field)})",
         '    body = b"".join(packed)',
         *indented(_sized("body", field), 1),
@@ -79,15 +79,15 @@ def _map(field: Field, entry: tuple[Field, Field], package: str) -> list[str]:
         "    whole = out",
         "    for key, item in value.items():",
         "        out = []",
-        *indented(["value = key", *_checked(key, package), *_written(key, package)], 2),
-        *indented(["value = item", *_checked(item, package), *_written(item, package)], 2),
+        *indented(["value = key", *checked(key, package), *_written(key, package)], 2),
+        *indented(["value = item", *checked(item, package), *_written(item, package)], 2),
         '        body = b"".join(out)',
         "        out = whole",
         *indented(_sized("body", field), 2),
     ]
 
 
-def _checked(field: Field, package: str) -> list[str]:
+def checked(field: Field, package: str) -> list[str]:
     """Lines behind which `value` has the field's Python type and range."""
     name = repr(field.full_name)
     if field.kind == "message":

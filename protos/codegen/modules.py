@@ -1,15 +1,17 @@
-"""Writes whole modules, `codec.py` and `services.py`, for one package of the contract."""
+"""Writes whole modules, `codec.py`, `json_codec.py` and `services.py`, for one package of the contract."""
 
 import re
 
 from codegen.contract import Field, Method, Package, TypeName
 from codegen.decoder import decode_functions
 from codegen.encoder import encode_function
-from codegen.source import alias, indented, up
+from codegen.json_decoder import json_decode_functions, json_enum_tables, json_names
+from codegen.json_encoder import json_encode_functions
+from codegen.source import alias, up
 
-# Names of `wire_format.py` that codecs import, each only where it is used. All are lower case or constants, so that
-# no message class can hide them.
-_RUNTIME = (
+# Names that codecs import, each only where it is used. All are lower case or constants, so that no message
+# class can hide them.
+_WIRE = (
     "DOUBLE",
     "FIXED32",
     "FIXED64",
@@ -42,29 +44,79 @@ _RUNTIME = (
     "wrong_type",
 )
 
+_JSON_WIRE = (
+    "MAX_MESSAGES",
+    "MAX_SIZE",
+    "integer",
+    "items",
+    "member",
+    "out_of_range",
+    "real",
+    "text",
+    "too_many",
+    "wrong_type",
+)
+
+_JSON = (
+    "MAX_LEVELS",
+    "TRUTH",
+    "as_bool",
+    "as_bytes",
+    "as_double",
+    "as_float",
+    "as_int32",
+    "as_int64",
+    "as_member",
+    "as_text",
+    "as_uint32",
+    "as_uint64",
+    "base64",
+    "half_pair",
+    "labels",
+    "list_of",
+    "map_of",
+    "messages_of",
+    "narrow",
+    "nested_too_deep",
+    "not_an_object",
+    "number",
+    "parsed",
+    "quote",
+    "refused_name",
+    "second_member",
+    "too_large",
+)
+
+# Module to write -> module of the runtime -> names.
+_RUNTIME: dict[str, dict[str, tuple[str, ...]]] = {
+    "codec": {"wire_format": _WIRE},
+    "json_codec": {"json_format": _JSON, "wire_format": _JSON_WIRE},
+}
+
 
 def codec_module(package: Package) -> str:
     """The source of a package's `codec.py`."""
-    enums = sorted({found.name for found in _types(package, "enum") if found.package == package.name})
-    tables = [f"members_{name} = {{each.value: each for each in {name}}}" for name in enums]
+    tables = [f"members_{each.name} = {{each.value: each for each in {each.name}}}" for each in package.enums]
     functions = [encode_function(message, package.name) for message in package.messages]
     functions += [decode_functions(message, package.name) for message in package.messages]
     text = "\n\n\n".join(["\n".join(tables), *functions])
-    classes = sorted([*enums, *(message.name for message in package.messages)])
-    registry = [f"{each.name}: wire_format.Codec(encode_{each.name}, decode_{each.name})," for each in package.messages]
-    return "\n".join(
-        [
-            *_opening(package, f"How the messages of {package.name} are written and read"),
-            *(["from math import copysign"] if "copysign(" in text else []),
-            *_imports(package, text),
-            f"from . import ({', '.join(classes)})",
-            text,
-            "",
-            "CODECS: dict[type, wire_format.Codec] = {",
-            *indented(registry, 1),
-            "}",
-        ]
-    )
+    opening = _opening(package, f"How the messages of {package.name} are written and read")
+    registry = _registry(package, "CODECS", "wire_format.Codec")
+    return "\n".join([*opening, *_imports(package, text, "codec"), text, *registry])
+
+
+def json_codec_module(package: Package) -> str:
+    """The source of a package's `json_codec.py`."""
+    parts = [
+        *(json_enum_tables(enum) for enum in package.enums),
+        "\n".join(json_names(message) for message in package.messages),
+        *(json_encode_functions(message, package.name) for message in package.messages),
+        *(json_decode_functions(message, package.name) for message in package.messages),
+    ]
+    text = "\n\n\n".join(parts)
+    registry = _registry(package, "JSON_CODECS", "json_format.JsonCodec")
+    opening = _opening(package, f"How the messages of {package.name} are written as JSON and read from it")
+    return "\n".join([*opening, *_imports(package, text, "json_codec"), text, *registry])
 
 
 def services_module(package: Package) -> str:
@@ -106,14 +158,26 @@ def _opening(package: Package, sentence: str) -> list[str]:
     return [f'"""{sentence}.', "", generated, "", *sources, '"""', ""]
 
 
-def _imports(package: Package, text: str) -> list[str]:
-    used = [name for name in _RUNTIME if re.search(rf"\b{name}\b", text)]
+def _imports(package: Package, text: str, module: str) -> list[str]:
+    """Of the runtime, of the same module of other packages, and of the package's own classes."""
     types = _types(package, "enum") | _types(package, "message")
+    classes = sorted([*(enum.name for enum in package.enums), *(message.name for message in package.messages)])
+    runtime = {
+        source: [name for name in names if re.search(rf"\b{name}\b", text)]
+        for source, names in _RUNTIME[module].items()
+    }
     return [
-        f"from {up(package.name)} import wire_format",
-        f"from {up(package.name)}wire_format import ({', '.join(used)})",
-        *(_import_of(f"{name}.codec", package, alias(name)) for name in _others(package, types)),
+        *(["from math import copysign"] if "copysign(" in text else []),
+        f"from {up(package.name)} import {next(iter(runtime))}",
+        *(f"from {up(package.name)}{source} import ({', '.join(used)})" for source, used in runtime.items() if used),
+        *(_import_of(f"{name}.{module}", package, alias(name)) for name in _others(package, types)),
+        f"from . import ({', '.join(classes)})",
     ]
+
+
+def _registry(package: Package, name: str, kind: str) -> list[str]:
+    codecs = [f"    {each.name}: {kind}(encode_{each.name}, decode_{each.name})," for each in package.messages]
+    return ["", f"{name}: dict[type, {kind}] = {{", *codecs, "}"]
 
 
 def _import_of(module: str, package: Package, name: str) -> str:

@@ -41,6 +41,7 @@ def _of_fields(file: FileDescriptorProto) -> Iterator[str]:
     # A map's entry is a message that nobody wrote; whoever must change it looks for the map's own name.
     maps = {field.type_name: f"{full_name}.{field.name}" for full_name, message in messages for field in message.field}
     for full_name, message in messages:
+        yield from _of_json_names(full_name, message)
         for field in message.field:
             sentence = _of_field(message, field)
             if sentence:
@@ -58,6 +59,14 @@ def _of_field(message: DescriptorProto, field: FieldDescriptorProto) -> str | No
     return None
 
 
+def _of_json_names(full_name: str, message: DescriptorProto) -> Iterator[str]:
+    """Protoc lets this pass where the names are given; google's readers of descriptors (upb) do not."""
+    for field in message.field:
+        for other in message.field:
+            if field.json_name == other.name and field.name != other.name:
+                yield f"{full_name}.{field.name}: rename it in JSON; {other.name} is the name of another field."
+
+
 def _of_service(full_name: str, service: ServiceDescriptorProto) -> Iterator[str]:
     for method in service.method:
         for type_name in (method.input_type, method.output_type):
@@ -72,7 +81,7 @@ def _of_classes(files: list[FileDescriptorProto]) -> list[str]:
         for file in files
         for full_name in [
             *(name for name, message in messages_of(file) if not message.options.map_entry),
-            *enums_of(file),
+            *(name for name, _ in enums_of(file)),
         ]
     )
     return [

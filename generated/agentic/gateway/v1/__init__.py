@@ -606,6 +606,9 @@ class GenerationSettings(betterproto2.Message):
     top_k: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
 
     max_output_tokens: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT32, optional=True)
+    """
+    More than the model's own bound is INVALID_ARGUMENT.
+    """
 
     stop_sequences: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
     """
@@ -794,7 +797,7 @@ class Receipt(betterproto2.Message):
 
     sequence: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
     """
-    Place in that chain; the first record of a boot has sequence 1.
+    Place in that chain; the record of the boot itself has sequence 0.
     """
 
     leaf_hash: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
