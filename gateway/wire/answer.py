@@ -31,7 +31,7 @@ _METADATA_VALUE: Final = re.compile(r"[ -~]+")
 class GrpcAnswer:
     """Writes one answer on one stream."""
 
-    __slots__ = ("_ended", "_head_sent", "_request", "_sent", "_stages", "_stream", "reply_headers")
+    __slots__ = ("_ended", "_head_sent", "_request", "_sent", "_stages", "_stream", "reply_headers", "reply_trailers")
 
     def __init__(self, stream: GatewayStream, request: RequestId, stages: Stages) -> None:
         self._stream = stream
@@ -41,6 +41,8 @@ class GrpcAnswer:
         self._head_sent = self._ended = False
         self.reply_headers: dict[str, str] = {}
         """What the call wants to have said in its initial metadata."""
+        self.reply_trailers: dict[str, str] = {}
+        """What the call wants to have said behind its replies."""
 
     async def send(self, message: bytes) -> None:
         """Send one message, and the headers before the first; waits for window and socket.
@@ -58,16 +60,25 @@ class GrpcAnswer:
             await asyncio.sleep(0)
 
     def end(self, ending: Ending | None) -> None:
-        """Send the trailers without waiting, once; None is OK. Where no message was sent, one block says all."""
+        """Send the trailers without waiting, once; None is OK.
+
+        An error before any header is said in one block ("Trailers-Only"). Where there are headers to tell, they have
+        a block of their own: clients take whatever stands in the only one for trailers.
+        """
         if self._ended:
             return
         fields = [] if self._head_sent else self._only_head()
+        if fields and (ending is None or self.reply_headers):
+            self._stream.put_headers(fields, end_stream=False)
+            fields = []
         if ending is None:
             fields.append(("grpc-status", "0"))
         else:
             if ending.refusal.reason == "wire.encoding_unknown":
                 fields.append(_ACCEPT_ENCODING)
             fields.extend(status_trailers(ending, self._request))
+        if self.reply_trailers:
+            fields.extend(metadata(self.reply_trailers))
         fields.append(("gateway-timing", self._stages.server_timing()))
         self._ended = True
         self._stream.put_headers(fields, end_stream=True)

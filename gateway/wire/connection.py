@@ -16,11 +16,16 @@ from h2.events import (
     RemoteSettingsChanged,
     RequestReceived,
     StreamReset,
+    TrailersReceived,
+    WindowUpdated,
 )
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
 
 from gateway.wire.config import WireConfig
+from gateway.wire.frame_reader import FrameReader
 from gateway.wire.header_block import EMPTY_TABLE
+from gateway.wire.hpack_decoder import HeaderField
 from gateway.wire.http2 import H2_CONFIG, STREAM_ID_MAX, GuardedHttp2
 from gateway.wire.load import Surroundings
 from gateway.wire.outbox import Outbox
@@ -43,8 +48,18 @@ class GatewayConnection(Connection):
         self.outbox = outbox
         self.toll = toll
         self.send_stall_s = config.send_stall_s
+        self.after_reading: list[Callable[[], None]] = []
+        """What is to be done once all that arrived together is read, for what is not complete then."""
+        self.names = (outbox.get_extra_info("peername"), outbox.get_extra_info("sockname"))
+        """The addresses of the peer and of ours."""
         self._table_emptied = False
         self._unread_refusals = 0
+
+    def read_all(self) -> None:
+        """All that arrived together is read."""
+        waiting, self.after_reading = self.after_reading, []
+        for act in waiting:
+            act()
 
     def refused(self) -> None:
         """A call was refused before it ran: bounds what is written to a peer that does not read."""
@@ -107,11 +122,39 @@ class GatewayEvents(EventsProcessor):
         if act is not None:
             act(event)
 
+    @property
+    def stopped(self) -> bool:
+        """See `Sink`."""
+        return self._protocol.closed
+
+    def event(self, event: Event) -> None:
+        """See `Sink`."""
+        self.process(event)
+
+    def request(self, stream_id: int, headers: list[HeaderField]) -> None:
+        """See `Sink`: whoever accepts a stream becomes its receiver."""
+        stream = self.connection.create_stream(stream_id=stream_id)
+        self.streams[stream_id] = stream
+        self.handler.accept(stream, cast("list[tuple[str, str]]", headers), lambda: self.release(stream))
+
+    def data(self, stream_id: int, data: bytes) -> None:
+        """See `Sink`."""
+        self._push(stream_id, data, len(data))
+
+    def ended(self, stream_id: int) -> None:
+        """See `Sink`."""
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.__ended__()
+
+    def window(self, stream_id: int) -> None:
+        """See `Sink`."""
+        for stream in self.streams.values() if not stream_id else filter(None, (self.streams.get(stream_id),)):
+            cast("GatewayStream", stream).window_opened()
+
     def process_request_received(self, event: RequestReceived) -> None:
-        """A new stream: whoever accepts it becomes its receiver."""
-        stream = self.connection.create_stream(stream_id=event.stream_id)
-        self.streams[event.stream_id] = stream
-        self.handler.accept(stream, cast("list[tuple[str, str]]", event.headers), lambda: self.release(stream))
+        """A new stream that h2 read."""
+        self.request(event.stream_id, list(event.headers))
 
     def release(self, stream: GatewayStream) -> None:
         """Forget a stream whose call has ended."""
@@ -121,11 +164,27 @@ class GatewayEvents(EventsProcessor):
             self._protocol.stream_closed()
 
     def process_data_received(self, event: DataReceived) -> None:
-        """Push a piece of a body. Its window opens again at once: limits are counted on messages, not on windows."""
-        stream = self.streams.get(event.stream_id)
+        """A piece of a body that h2 read."""
+        self._push(event.stream_id, event.data, event.flow_controlled_length)
+
+    def _push(self, stream_id: int, data: bytes, size: int) -> None:
+        """Give a piece of a body to its receiver. The window of the whole connection opens again at once.
+
+        Otherwise a few streams that nobody reads would hold up all others of a connection that a front end shares
+        between callers. What each of them may send ahead is its own window; all together is `receiving_bytes_max`.
+        """
+        if size:
+            self.connection.http2.open_connection_window(size)
+        stream = self.streams.get(stream_id)
         if stream is not None:
-            cast("GatewayStream", stream).receiver.data(event.data)
-        self.connection.ack(event.stream_id, event.flow_controlled_length)
+            cast("GatewayStream", stream).receiver.data(data, size)
+
+    def process_window_updated(self, event: WindowUpdated) -> None:
+        """A window that h2 opened."""
+        self.window(event.stream_id or 0)
+
+    def process_trailers_received(self, event: TrailersReceived) -> None:
+        """Nothing: no protocol here has trailers of requests. Their end of the stream is an event of its own."""
 
     def process_stream_reset(self, event: StreamReset) -> None:
         """The caller gave a stream up, or made h2 give it up, which costs it the same."""
@@ -138,7 +197,8 @@ class GatewayEvents(EventsProcessor):
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
         """The preface is complete, or windows have changed."""
         self._protocol.prefaced()
-        super().process_remote_settings_changed(event)
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            self.window(0)
 
     def process_connection_terminated(self, event: ConnectionTerminated) -> None:
         """The peer says goodbye: what runs is finished, unless the goodbye is an accusation."""
@@ -187,6 +247,7 @@ class GatewayProtocol(H2Protocol):
         self.connection.flush()
         self.connection.initialize()
         self.processor = GatewayEvents(self, self.handler, self.connection)
+        self._reader = FrameReader(http2, toll, self.processor)
         self._timer = self._loop.call_later(config.preface_s, self._tick)
 
     def data_received(self, data: bytes) -> None:
@@ -194,10 +255,7 @@ class GatewayProtocol(H2Protocol):
         if self._shut:
             return
         try:
-            for event in self.connection.feed(data):
-                self.processor.process(event)
-                if self._shut:
-                    return
+            self._reader.feed(data)
         except ProtocolError as error:
             self._tell("connection.refused", error=type(error).__name__, sentence=str(error))
             self._close(ErrorCodes(error.error_code))
@@ -205,7 +263,14 @@ class GatewayProtocol(H2Protocol):
             self._tell("connection.failed", traceback="".join(traceback.format_exception(error)))
             self._close(ErrorCodes.INTERNAL_ERROR)
         else:
-            self.connection.flush()
+            if not self._shut:
+                self.connection.read_all()
+                self.connection.flush()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is read any more."""
+        return self._shut
 
     def pause_writing(self) -> None:
         """The peer reads slower than we write; for too long, it is gone."""

@@ -45,13 +45,14 @@ async def drain(listener: Listening, surroundings: Surroundings, limit_s: float)
     for connection in tuple(load.connections):
         connection.say_goodbye()
     await load.until_no_calls(limit_s)
-    cut = tuple(load.calls)
+    # Every call of the web is an exchange too.
+    cut = max(len(load.calls), len(load.exchanges))
     leaving = surroundings.busy("wire.draining", "this gateway is stopping; call again")
-    for call in cut:
+    for call in (*load.calls, *load.exchanges):
         call.end(leaving)
     await load.until_no_calls(config.drain_end_s)
-    abandoned = tuple(load.calls)
-    for call in abandoned:
+    abandoned = max(len(load.calls), len(load.exchanges))
+    for call in (*load.calls, *load.exchanges):
         call.answer_now(leaving)
     for connection in tuple(load.connections):
         connection.shut()
@@ -64,6 +65,6 @@ async def drain(listener: Listening, surroundings: Surroundings, limit_s: float)
             await listener.wait_stopped()
     except TimeoutError:
         pass
-    drained = Drained(cut=len(cut), abandoned=len(abandoned))
+    drained = Drained(cut=cut, abandoned=abandoned)
     surroundings.witness.tell("server.drained", {"cut": drained.cut, "abandoned": drained.abandoned})
     return drained

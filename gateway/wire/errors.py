@@ -35,7 +35,7 @@ VIOLATION_FIELD_BYTES_MAX: Final = 96
 VIOLATION_BYTES_MAX: Final = 256
 
 _TYPE_PREFIX: Final = "type.googleapis.com/google.rpc."
-_CUT: Final = "\u2026"
+_ELLIPSIS: Final = "\u2026"
 _UNQUOTED: Final = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 """What `grpc-message` carries as it is (gRPC over HTTP/2, "Percent-Encoded")."""
 
@@ -78,6 +78,11 @@ class Ending:
 
     outcome: Outcome
     refusal: Refusal
+    details: tuple[Detail, ...] | None = None
+    """What a service of another table says beside its sentence: exactly these, and the sentence exactly as it is.
+
+    None, the gateway's own way: a sentence that is safe to show anywhere, and details that are made of the refusal.
+    """
 
 
 class EndedError(Exception):
@@ -121,14 +126,18 @@ def status_trailers(end: Ending, request: RequestId) -> list[tuple[str, str]]:
     details = b64encode(status_details(end, request)).rstrip(b"=")
     return [
         ("grpc-status", str(end.outcome.grpc.value)),
-        ("grpc-message", percent_encoded(end.refusal.sentence)),
+        ("grpc-message", percent_encoded(_sentence(end))),
         ("grpc-status-details-bin", details.decode("ascii")),
     ]
 
 
 def status_details(end: Ending, request: RequestId) -> bytes:
     """A google.rpc.Status with ErrorInfo, and RetryInfo and BadRequest where they have something to say."""
-    refusal = end.refusal
+    details = _own_details(end.refusal, request) if end.details is None else [*end.details]
+    return encode_Status(StatusMessage(code=end.outcome.grpc.value, message=_sentence(end), details=details))
+
+
+def _own_details(refusal: Refusal, request: RequestId) -> list[Detail]:
     details = [_detail("ErrorInfo", encode_ErrorInfo(_error_info(refusal, request)))]
     if refusal.retry_after_ms is not None:
         seconds, milliseconds = divmod(refusal.retry_after_ms, 1_000)
@@ -136,8 +145,12 @@ def status_details(end: Ending, request: RequestId) -> bytes:
         details.append(_detail("RetryInfo", encode_RetryInfo(RetryInfo(retry_delay=delay))))
     if refusal.violations:
         details.append(_detail("BadRequest", encode_BadRequest(_bad_request(refusal))))
-    sentence = plain(refusal.sentence, SENTENCE_BYTES_MAX)
-    return encode_Status(StatusMessage(code=end.outcome.grpc.value, message=sentence, details=details))
+    return details
+
+
+def _sentence(end: Ending) -> str:
+    shown = plain if end.details is None else _cut
+    return shown(end.refusal.sentence, SENTENCE_BYTES_MAX)
 
 
 def plain(text: str, bytes_max: int) -> str:
@@ -146,19 +159,23 @@ def plain(text: str, bytes_max: int) -> str:
     text = text[: bytes_max + 1]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    encoded = text.encode()
+    return _cut(text, bytes_max)
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """Text of at most so many bytes in UTF-8, cut between characters; what no UTF-8 has is replaced."""
+    encoded = text.encode(errors="replace")
     if len(encoded) <= bytes_max:
-        return text
-    return encoded[: bytes_max - len(_CUT.encode())].decode(errors="ignore") + _CUT
+        return encoded.decode()
+    return encoded[: bytes_max - len(_ELLIPSIS.encode())].decode(errors="ignore") + _ELLIPSIS
 
 
-def percent_encoded(sentence: str) -> str:
-    """A sentence as the value of `grpc-message`: percent-encoded UTF-8 of bounded length, cut between characters."""
-    text = plain(sentence, SENTENCE_BYTES_MAX)
-    encoded = quote(text, safe=_UNQUOTED)
+def percent_encoded(text: str) -> str:
+    """Text as the value of `grpc-message`: percent-encoded UTF-8 of bounded length, every character as it is."""
+    encoded = quote(text, safe=_UNQUOTED, errors="replace")
     if len(encoded) > MESSAGE_BYTES_MAX:
         # Three for each byte in the worst case.
-        encoded = quote(plain(text, MESSAGE_BYTES_MAX // 3), safe=_UNQUOTED)
+        encoded = quote(_cut(text, MESSAGE_BYTES_MAX // 3), safe=_UNQUOTED)
     return encoded
 
 

@@ -14,6 +14,7 @@ from gateway.wire.answer import GrpcAnswer
 from gateway.wire.errors import LEFT, EndedError, Ending, plain, refused, unimplemented
 from gateway.wire.load import Surroundings
 from gateway.wire.message import OneMessage
+from gateway.wire.messages import Form, Messages
 from gateway.wire.request import Head, Headers, HttpStatusError, MalformedRequestError, read_head
 from gateway.wire.running import RunningCall
 from gateway.wire.stream import GatewayStream
@@ -46,13 +47,16 @@ class GrpcCall:
     """One call: a `Receiver` of its stream, and an `OpenCall` of the server.
 
     It receives without a task: until the message is complete, a slow or endless body costs what was received and no
-    more. Then a `RunningCall` takes over, and this waits for its end.
+    more. Then a `RunningCall` takes over, and this waits for its end. Where requests stream, it runs from the headers
+    on and this is the `Source` of its messages.
     """
 
     __slots__ = (
         "_answer",
         "_closed",
+        "_hurry",
         "_message",
+        "_messages",
         "_opened_ns",
         "_passage",
         "_path",
@@ -65,6 +69,7 @@ class GrpcCall:
         "_stream",
         "_surroundings",
         "_timer",
+        "_timer_is_deadline",
     )
 
     def __init__(self, stream: GatewayStream, release: Callable[[], None], surroundings: Surroundings) -> None:
@@ -77,8 +82,11 @@ class GrpcCall:
         self._answer = GrpcAnswer(stream, self._request, self._stages)
         self._path = ""
         self._message: OneMessage | None = None
+        self._messages: Messages | None = None
+        self._hurry: asyncio.TimerHandle | None = None
         self._received = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_is_deadline = False
         self._running: RunningCall | None = None
         self._closed = False
         surroundings.load.calls.add(self)
@@ -99,27 +107,27 @@ class GrpcCall:
             self._refuse(error.ending)
         else:
             self._passage = self._opened(head)
-            self._message = OneMessage(self._surroundings.config.message_bytes_max, gzip=head.gzip)
-            self._set_timer(head.timeout_ns, self._surroundings.config.body_s, _SLOW_BODY)
+            self._receive(head)
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, size: int) -> None:
         """See `Receiver`."""
-        if self._message is None:
+        if self._closed:
             return
-        load = self._surroundings.load
-        self._received += len(data)
-        load.receiving_bytes += len(data)
         try:
-            self._message.add(data)
+            if self._messages is not None:
+                self._messages.add(data, size)
+                self._hold(self._messages.held)
+            elif self._message is not None:
+                self._message.add(data)
+                self._stream.consumed(size)
+                self._hold(self._received + len(data))
         except EndedError as error:
-            self._refuse(error.ending)
-            return
-        if load.receiving_bytes > self._surroundings.config.receiving_bytes_max:
-            sentence = "the gateway is receiving too much at once; call again"
-            self._refuse(self._surroundings.busy("wire.receiving_full", sentence))
+            self.end(error.ending)
 
     def ended(self) -> None:
         """See `Receiver`: decode the message and run the call."""
+        if self._messages is not None:
+            self._messages.finish()
         if self._message is None:
             return
         try:
@@ -129,28 +137,45 @@ class GrpcCall:
             self._refuse(error.ending)
             return
         self._forget_message()
-        self._spend_wire()
-        self._set_timer(self._left_ns(), self._surroundings.config.call_s_max, _TOO_LONG)
-        self._running = RunningCall(self._route, self._passage, self._answer, self._surroundings)
-        self._running.start(request, self._close)
+        self._run(request)
+
+    def consumed(self, size: int) -> None:
+        """See `Source`."""
+        if self._messages is not None and not self._closed:
+            self._stream.consumed(size)
+            self._hold(self._messages.held)
+
+    def unfinished(self, begun: bool) -> None:  # noqa: FBT001 - see `Source`
+        """See `Source`: a message that has begun must be complete in time, as the one of a unary call."""
+        if not begun:
+            self._drop_hurry()
+        elif self._hurry is None and not self._closed:
+            body_s = self._surroundings.config.body_s
+            self._hurry = asyncio.get_running_loop().call_later(body_s, self.end, _SLOW_BODY)
 
     def lost(self) -> None:
         """See `Receiver`: what runs is cancelled, what was received is forgotten."""
         if self._running is None:
             self._close(LEFT)
         else:
-            self._running.cancel(LEFT)
+            self._cut(LEFT)
 
     def end(self, ending: Ending) -> None:
         """See `OpenCall`. Before anything runs, the caller is told at once."""
         if self._running is None:
             self._refuse(ending)
         else:
-            self._running.cancel(ending)
+            self._cut(ending)
 
     def answer_now(self, ending: Ending) -> None:
         """See `OpenCall`."""
         self._answer.end(ending)
+
+    def _cut(self, ending: Ending) -> None:
+        if self._messages is not None:
+            self._messages.fail(ending)
+        if self._running is not None:
+            self._running.cancel(ending)
 
     def _routed(self, routes: Mapping[str, Route]) -> Route:
         route = routes.get(self._path)
@@ -158,8 +183,6 @@ class GrpcCall:
             # It is in the log and in the sentence from here on, and was the caller's to choose.
             self._path = plain(self._path, _PATH_BYTES_MAX)
             raise EndedError(unimplemented("wire.method_unknown", f"there is no method {self._path}"))
-        if route.method.cardinality.request_streams:
-            raise EndedError(unimplemented("wire.request_stream", f"{self._path} cannot be called over gRPC"))
         if self._surroundings.load.draining and not route.vital:
             raise EndedError(self._surroundings.busy("wire.draining", "this gateway is stopping; call again"))
         return route
@@ -173,6 +196,42 @@ class GrpcCall:
             stages=self._stages,
             reply_headers=self._answer.reply_headers,
         )
+
+    def _receive(self, head: Head) -> None:
+        config = self._surroundings.config
+        if not self._route.method.cardinality.request_streams:
+            self._message = OneMessage(config.message_bytes_max, gzip=head.gzip)
+            # Most messages come together with their headers, and then no timer is needed for them.
+            self._stream.connection.after_reading.append(self._await_message)
+            return
+        try:
+            self._check_room_and_time()
+        except EndedError as error:
+            self._refuse(error.ending)
+            return
+        form = Form(bytes_max=config.message_bytes_max, gzip=head.gzip, decode=self._decoded)
+        self._messages = Messages(form, self)
+        self._run(self._messages)
+
+    def _await_message(self) -> None:
+        if self._message is not None and self._running is None and not self._closed:
+            self._set_timer(self._left_ns(), self._surroundings.config.body_s, _SLOW_BODY)
+
+    def _run(self, request: object) -> None:
+        self._spend_wire()
+        self._set_timer(self._left_ns(), self._surroundings.config.call_s_max, _TOO_LONG)
+        self._running = RunningCall(self._route, self._passage, self._answer, self._surroundings)
+        self._running.start(request, self._close)
+
+    def _hold(self, size: int) -> None:
+        """Count what is held of the request; raises `EndedError` when all calls together hold too much."""
+        load = self._surroundings.load
+        grown = size - self._received
+        load.receiving_bytes += grown
+        self._received = size
+        if grown > 0 and load.receiving_bytes > self._surroundings.config.receiving_bytes_max:
+            sentence = "the gateway is receiving too much at once; call again"
+            raise EndedError(self._surroundings.busy("wire.receiving_full", sentence))
 
     def _check_room_and_time(self) -> None:
         left_ns = self._left_ns()
@@ -196,9 +255,12 @@ class GrpcCall:
 
     def _set_timer(self, left_ns: int | None, bound_s: float, beyond: Ending) -> None:
         """One timer for what ends this call first: the caller's deadline, or a bound of ours."""
-        self._drop_timer()
         if left_ns is not None and left_ns / 1e9 <= bound_s:
+            if self._timer_is_deadline:
+                return
             bound_s, beyond = left_ns / 1e9, _LATE
+        self._drop_timer()
+        self._timer_is_deadline = beyond is _LATE
         self._timer = asyncio.get_running_loop().call_later(bound_s, self.end, beyond)
 
     def _drop_timer(self) -> None:
@@ -216,18 +278,26 @@ class GrpcCall:
     def _spend_wire(self) -> None:
         self._stages.spend("wire", self._surroundings.clock.monotonic_ns() - self._opened_ns)
 
+    def _drop_hurry(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+
     def _forget_message(self) -> None:
-        self._message = None
-        self._surroundings.load.receiving_bytes -= self._received
-        self._received = 0
+        self._message = self._messages = None
+        self._hold(0)
 
     def _close(self, end: Ending | None) -> None:
         """Let go of everything, once, and tell how it ended."""
         if self._closed:
             return
         self._closed = True
+        if self._messages is not None:
+            # Whoever kept the iterator beyond the call must not wait for ever.
+            self._messages.fail(end or LEFT)
         self._forget_message()
         self._drop_timer()
+        self._drop_hurry()
         self._answer.abandon()
         if end is None:
             self._stream.connection.toll.call_answered()

@@ -34,6 +34,17 @@ def header_block(fields: HeaderFields) -> bytes:
     )
 
 
+def pairs_block(status: int, pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """The block of an answer whose fields are bytes already; their names are lower-case."""
+    first = _INDEXED_STATUS_200 if status == 200 else _named(":status") + _text(b"%d" % status)
+    return first + b"".join([_named_bytes(name) + _text(value) for name, value in pairs])
+
+
+def trailers_block(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """The block of trailers."""
+    return b"".join([_named_bytes(name) + _text(value) for name, value in pairs])
+
+
 def headers_frame(stream_id: int, block: bytes, *, end_stream: bool) -> bytes:
     """One HEADERS frame that holds a whole block (RFC 9113, 6.2)."""
     flags = END_HEADERS | END_STREAM if end_stream else END_HEADERS
@@ -43,6 +54,11 @@ def headers_frame(stream_id: int, block: bytes, *, end_stream: bool) -> bytes:
 @lru_cache(maxsize=256)
 def _named(name: str) -> bytes:
     return _LITERAL + _text(name.encode("ascii"))
+
+
+@lru_cache(maxsize=256)
+def _named_bytes(name: bytes) -> bytes:
+    return _LITERAL + _text(name)
 
 
 def _text(data: bytes) -> bytes:

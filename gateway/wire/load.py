@@ -1,6 +1,7 @@
 """What the server carries now, and what every part of the wire is given."""
 
 import asyncio
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,6 +46,8 @@ class Load:
 
     connections: set[OpenConnection] = field(default_factory=set)
     calls: set[OpenCall] = field(default_factory=set)
+    exchanges: set[OpenCall] = field(default_factory=set)
+    """Requests in the hands of an application; the calls that it makes of them are among the calls."""
     running: int = 0
     """Calls whose message is complete."""
     receiving_bytes: int = 0
@@ -58,6 +61,12 @@ class Load:
         if not self.calls:
             self._emptied.set()
 
+    def exchange_closed(self, exchange: OpenCall) -> None:
+        """Forget an exchange."""
+        self.exchanges.discard(exchange)
+        if not self.exchanges:
+            self._emptied.set()
+
     def connection_closed(self, connection: OpenConnection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
@@ -65,17 +74,17 @@ class Load:
             self._emptied.set()
 
     async def until_no_calls(self, limit_s: float) -> None:
-        """Return when no call is open, or after so many seconds."""
-        await self._until_empty(self.calls, limit_s)
+        """Return when no call and no exchange is open, or after so many seconds."""
+        await self._until_empty((self.calls, self.exchanges), limit_s)
 
     async def until_no_connections(self, limit_s: float) -> None:
         """Return when no connection is open, or after so many seconds."""
-        await self._until_empty(self.connections, limit_s)
+        await self._until_empty((self.connections,), limit_s)
 
-    async def _until_empty(self, these: set[OpenCall] | set[OpenConnection], limit_s: float) -> None:
+    async def _until_empty(self, these: Iterable[Sized], limit_s: float) -> None:
         try:
             async with asyncio.timeout(limit_s):
-                while these:
+                while any(these):
                     self._emptied.clear()
                     await self._emptied.wait()
         except TimeoutError:

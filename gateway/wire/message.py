@@ -38,7 +38,7 @@ class OneMessage:
                 self._held = bytearray(self._held)
             self._held += data
         if not self._wanted and len(self._held) >= PREFIX.size:
-            self._wanted = PREFIX.size + self._announced()
+            self._wanted = PREFIX.size + announced(self._held, self._bytes_max, gzip=self._gzip)
         if self._wanted and len(self._held) > self._wanted:
             raise EndedError(_CARDINALITY)
 
@@ -47,31 +47,33 @@ class OneMessage:
         if not self._held:
             raise EndedError(_CARDINALITY)
         if len(self._held) != self._wanted:
-            sentence = "the request ended within its message; send it whole"
-            raise EndedError(refused(Kind.MALFORMED, "wire.message_cut_off", sentence))
+            raise EndedError(CUT_OFF)
         message = bytes(memoryview(self._held)[PREFIX.size :])
-        return self._inflated(message) if self._held[0] else message
+        return inflated(message, self._bytes_max) if self._held[0] else message
 
-    def _announced(self) -> int:
-        flag, size = PREFIX.unpack_from(self._held)
-        if flag > 1 or (flag and not self._gzip):
-            sentence = "the compressed flag is neither 0 nor 1, or 1 without a grpc-encoding that says how"
-            raise EndedError(refused(Kind.MALFORMED, "wire.flag_malformed", sentence))
-        if size > self._bytes_max:
-            raise EndedError(too_large(self._bytes_max))
-        return int(size)
 
-    def _inflated(self, message: bytes) -> bytes:
-        inflater = zlib.decompressobj(_GZIP)
-        try:
-            inflated = inflater.decompress(message, self._bytes_max + 1)
-        except zlib.error:
-            raise EndedError(_NOT_GZIP) from None
-        if len(inflated) > self._bytes_max:
-            raise EndedError(too_large(self._bytes_max))
-        if not inflater.eof or inflater.unused_data:
-            raise EndedError(_NOT_GZIP)
-        return inflated
+def announced(held: bytes | bytearray, bytes_max: int, *, gzip: bool) -> int:
+    """How long the message behind a prefix says it is; raises `EndedError` for one that is not acceptable."""
+    flag, size = PREFIX.unpack_from(held)
+    if flag > 1 or (flag and not gzip):
+        raise EndedError(_BAD_FLAG)
+    if size > bytes_max:
+        raise EndedError(too_large(bytes_max))
+    return int(size)
+
+
+def inflated(message: bytes, bytes_max: int) -> bytes:
+    """A message that was one gzip member; `EndedError` when it is none, or beyond the bound when inflated."""
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        plain = inflater.decompress(message, bytes_max + 1)
+    except zlib.error:
+        raise EndedError(_NOT_GZIP) from None
+    if len(plain) > bytes_max:
+        raise EndedError(too_large(bytes_max))
+    if not inflater.eof or inflater.unused_data:
+        raise EndedError(_NOT_GZIP)
+    return plain
 
 
 def framed(message: bytes) -> bytes:
@@ -84,5 +86,12 @@ def too_large(bytes_max: int) -> Ending:
     return refused(Kind.EXHAUSTED, "wire.message_too_large", f"a request message may have at most {bytes_max} bytes")
 
 
+_BAD_FLAG: Final = refused(
+    Kind.INTERNAL,
+    "wire.flag_malformed",
+    "the flag before a message is neither 0 nor 1, or says that it is compressed where no header says how",
+)
+"""INTERNAL is what gRPC prescribes (grpc/doc/compression.md, "Compression Method Asymmetry Between Peers")."""
 _CARDINALITY: Final = unimplemented("wire.one_message", "this method takes exactly one request message")
+CUT_OFF: Final = refused(Kind.MALFORMED, "wire.message_cut_off", "the request ended within its message; send it whole")
 _NOT_GZIP: Final = refused(Kind.MALFORMED, "wire.gzip_malformed", "the compressed message is not one gzip member")

@@ -7,6 +7,7 @@ not to check headers, so this is the only reader.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.terms.caller import Credentials
@@ -44,6 +45,9 @@ _UNIT_NS: Final = {
     b"n": 1,
 }
 
+_WANTED: Final = (b":method", b":scheme", b":path")
+_NAME_BYTES_REMEMBERED: Final = 64
+_COLON: Final = ord(":")
 _FIELD_OVERHEAD: Final = 32
 """What RFC 9113 (6.5.2) adds to the size of each header field."""
 
@@ -77,7 +81,7 @@ def read_head(headers: Headers, config: WireConfig) -> Head:
     Raises `MalformedRequestError` and `HttpStatusError` where gRPC has nothing to say, and `EndedError`.
     The `te` header is not asked for: some proxies drop it, and trailers work without.
     """
-    fields = _fields(headers, config)
+    fields = read_fields(headers, config)
     if fields.one(b":method") != b"POST":
         raise HttpStatusError(405)
     content_type = fields.one(b"content-type").partition(b";")[0].strip()
@@ -94,7 +98,7 @@ def read_head(headers: Headers, config: WireConfig) -> Head:
     )
 
 
-class _Fields:
+class Fields:
     """Header fields by name, in their order."""
 
     __slots__ = ("_values",)
@@ -103,12 +107,22 @@ class _Fields:
         self._values: dict[bytes, list[bytes]] = {}
 
     def add(self, name: bytes, value: bytes) -> None:
+        """One more field."""
         if name in self._values:
             self._values[name].append(value)
         else:
             self._values[name] = [value]
 
+    def any_forbidden(self) -> bool:
+        """Whether a value holds what no value may hold; asked once for all, because that is what it costs."""
+        return _FORBIDDEN.search(b" ".join([value for values in self._values.values() for value in values])) is not None
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """All but the pseudo-headers."""
+        return [(name, value) for name, values in self._values.items() if name[0] != _COLON for value in values]
+
     def all(self, name: bytes) -> list[bytes]:
+        """Every value of a name."""
         return self._values.get(name, [])
 
     def one(self, name: bytes) -> bytes:
@@ -117,20 +131,27 @@ class _Fields:
         return values[0] if len(values) == 1 else b""
 
 
-def _fields(headers: Headers, config: WireConfig) -> _Fields:
-    fields = _Fields()
+def read_fields(headers: Headers, config: WireConfig) -> Fields:
+    """Every field of a request; raises `MalformedRequestError` for what is none, `EndedError` beyond the bounds."""
+    fields = Fields()
     size = count = 0
     regular = False
+    add = fields.add
     for name, value in headers:
         count += 1
-        size += len(name) + len(value) + _FIELD_OVERHEAD
-        if name not in _ORDINARY:
-            _check_name(name, after_regular=regular, seen=fields.all(name))
-        regular = regular or not name.startswith(b":")
-        if _FORBIDDEN.search(value):
-            raise MalformedRequestError("a header value holds NUL, CR or LF")
-        fields.add(name, value)
-    for name in (b":method", b":scheme", b":path"):
+        size += len(name) + len(value)
+        if name in _PSEUDO:
+            if regular or fields.all(name):
+                raise MalformedRequestError("a pseudo-header is doubled or out of place")
+        else:
+            regular = True
+            if name not in _ORDINARY and not _belongs(name):
+                raise MalformedRequestError("a header does not belong into HTTP/2")
+        add(name, value)
+    size += count * _FIELD_OVERHEAD
+    if fields.any_forbidden():
+        raise MalformedRequestError("a header value holds NUL, CR or LF")
+    for name in _WANTED:
         if not fields.one(name):
             raise MalformedRequestError(f"no {name.decode()}")
     if size > config.metadata_bytes_max or count > config.headers_max:
@@ -139,12 +160,18 @@ def _fields(headers: Headers, config: WireConfig) -> _Fields:
     return fields
 
 
-def _check_name(name: bytes, *, after_regular: bool, seen: list[bytes]) -> None:
-    if name.startswith(b":"):
-        if name not in _PSEUDO or after_regular or seen:
-            raise MalformedRequestError("a pseudo-header is unknown, doubled or out of place")
-    elif name in _CONNECTION_SPECIFIC or not _NAME.fullmatch(name):
-        raise MalformedRequestError("a header does not belong into HTTP/2")
+def _belongs(name: bytes) -> bool:
+    """Whether a request may have a header of this name; callers use the same few names again and again."""
+    return _belongs_short(name) if len(name) <= _NAME_BYTES_REMEMBERED else _may_be(name)
+
+
+@lru_cache(maxsize=512)
+def _belongs_short(name: bytes) -> bool:
+    return _may_be(name)
+
+
+def _may_be(name: bytes) -> bool:
+    return name not in _CONNECTION_SPECIFIC and _NAME.fullmatch(name) is not None
 
 
 def _gzip(values: list[bytes]) -> bool:

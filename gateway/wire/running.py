@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Kind, RefusedError
-from gateway.wire.errors import LEFT, Ending, ending, internal, refused
+from gateway.wire.errors import LEFT, EndedError, Ending, ending, internal, refused
 from gateway.wire.load import Surroundings
 from gateway.wire.table import Route
 
@@ -122,6 +122,9 @@ class RunningCall:
                 end = refused(Kind.LATE, "wire.reader_stalled", "the caller stopped reading; read on, or cancel")
             case RefusedError():
                 end = ending(error.refusal)
+            case EndedError():
+                # Of a request that streams, the next message was none.
+                end = error.ending
             case LedgerUnavailableError():
                 self._tell_failure(error)
                 sentence = "nothing can be recorded now, so nothing may happen; call again"

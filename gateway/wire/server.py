@@ -5,16 +5,22 @@ from typing import Final, cast
 
 import grpclib.server
 from grpclib.encoding.proto import ProtoCodec
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import AbstractHandler, H2Protocol
 
 from gateway.call.stations import Witness
 from gateway.terms.clock import Clock, IdSource
+from gateway.wire.asgi import Application
+from gateway.wire.asgi_stream import Streams
 from gateway.wire.config import WireConfig
 from gateway.wire.connection import GatewayProtocol
+from gateway.wire.descriptors import read_descriptors
+from gateway.wire.door import Door
 from gateway.wire.drain import Drained, drain
 from gateway.wire.grpc import GrpcCalls
 from gateway.wire.health import Health, Readiness
+from gateway.wire.http1_connection import Http1Connection
 from gateway.wire.load import Load, Surroundings
+from gateway.wire.reflection import reflected
 from gateway.wire.table import Table, bind
 from generated.grpc.health.v1.services import METHODS as HEALTH_METHODS
 
@@ -24,14 +30,24 @@ _HEALTH: Final = "grpc.health.v1.Health"
 class Listener(grpclib.server.Server):
     """grpclib's server with our protocol on each connection. Its own `close` is not used: it cancels without a word."""
 
-    def __init__(self, calls: GrpcCalls, surroundings: Surroundings) -> None:
+    def __init__(self, streams: AbstractHandler, surroundings: Surroundings, web: Application | None) -> None:
         # A codec is named only so that grpclib does not look for google.rpc: it is not used.
         super().__init__([], codec=ProtoCodec())
-        self._calls = calls
+        self._streams = streams
         self._surroundings = surroundings
+        self._web = web
 
     def _protocol_factory(self) -> H2Protocol:
-        return GatewayProtocol(self._calls, self._surroundings)
+        if self._web is None:
+            return self._http2()
+        # grpclib hands what it gets to asyncio, which asks for no more than a protocol.
+        return cast("H2Protocol", Door(self._http2, self._http1, self._surroundings))
+
+    def _http2(self) -> GatewayProtocol:
+        return GatewayProtocol(self._streams, self._surroundings)
+
+    def _http1(self) -> Http1Connection:
+        return Http1Connection(cast("Application", self._web), self._surroundings)
 
     def stop_listening(self) -> None:
         """Take no further connection; those that are open stay."""
@@ -51,7 +67,7 @@ class Listener(grpclib.server.Server):
 
 
 class GatewayServer:
-    """Serves a table, and health beside it, over gRPC in cleartext HTTP/2 with prior knowledge.
+    """Serves a table, and health and reflection beside it, over gRPC in cleartext HTTP/2 with prior knowledge.
 
     `readiness` begins with NOT_SERVING: whoever assembles the gateway says when it is ready.
     """
@@ -61,7 +77,8 @@ class GatewayServer:
         self._load = Load()
         self._surroundings = Surroundings(config=config, clock=clock, ids=ids, witness=witness, load=self._load)
         health = Health(self.readiness, (*table.services, _HEALTH), retry_after_ms=config.retry_after_ms)
-        self._table = table.joined(bind(HEALTH_METHODS, health, vital=("Check",)))
+        table = table.joined(bind(HEALTH_METHODS, health, vital=("Check",)))
+        self._table = reflected(table, read_descriptors())
         self._listener: Listener | None = None
 
     @property
@@ -74,11 +91,27 @@ class GatewayServer:
         """Connections that are open now."""
         return len(self._load.connections)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; gives the port, which is the system's choice for port 0. Raises OSError when it cannot."""
+    @property
+    def table(self) -> Table:
+        """All that is served: the table that was given, health and reflection."""
+        return self._table
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What this server shares with an application that it carries."""
+        return self._surroundings
+
+    async def start(self, host: str, port: int, web: Application | None = None) -> int:
+        """Listen; gives the port, which is the system's choice for port 0. Raises OSError when it cannot.
+
+        `web` gets everything that is not gRPC.
+        """
         if self._listener is not None:
             raise RuntimeError("a server starts once; make another")
-        listener = Listener(GrpcCalls(self._table, self._surroundings), self._surroundings)
+        streams: AbstractHandler = GrpcCalls(self._table, self._surroundings)
+        if web is not None:
+            streams = Streams(streams, web, self._surroundings)
+        listener = Listener(streams, self._surroundings, web)
         await listener.start(host, port, backlog=self._surroundings.config.backlog, reuse_address=True)
         self._listener = listener
         return listener.port

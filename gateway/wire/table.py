@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.terms.passage import Passage
 from generated.agentic.gateway.v1.codec import CODECS as GATEWAY_CODECS
 from generated.grpc.health.v1.codec import CODECS as HEALTH_CODECS
+from generated.grpc.reflection.v1.codec import CODECS as REFLECTION_CODECS
 from generated.service_table import Cardinality, Method
 from generated.wire_format import Codec
 
@@ -20,7 +21,7 @@ StreamStream = Callable[[AsyncIterator[Any], Passage], AsyncGenerator[Any, None]
 Call = UnaryUnary | UnaryStream | StreamUnary | StreamStream
 """What answers a method: awaited for one reply, iterated for many. Refusals are raised as `RefusedError`."""
 
-_CODECS: Final[Mapping[type, Codec]] = {**GATEWAY_CODECS, **HEALTH_CODECS}
+_CODECS: Final[Mapping[type, Codec]] = {**GATEWAY_CODECS, **HEALTH_CODECS, **REFLECTION_CODECS}
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 

@@ -90,22 +90,23 @@ class Served:
 
     async def quiet(self):
         """Wait until no call is open."""
-        await eventually(lambda: not self.server._load.calls)
+        await eventually(lambda: not self.server._load.calls and not self.server._load.exchanges)
 
 
 @pytest.fixture
 async def serve():
-    """Start a server: `await serve(chat=..., count_tokens=..., **bounds)`."""
+    """Start a server: `await serve(chat=..., count_tokens=..., more=<a table>, web=<ASGI>, **bounds)`."""
     started = []
 
-    async def start(chat=None, count_tokens=None, **bounds):
+    async def start(chat=None, count_tokens=None, more=None, web=None, **bounds):
         on = {name: call for name, call in (("chat", chat), ("count_tokens", count_tokens)) if call}
         table = bind(METHODS, ModelService(on)).joined(bind(METHODS, ToolService()))
+        table = table if more is None else table.joined(more)
         log = Log()
         # Clients of these tests do not close when the server does: waiting for them is waiting for nothing.
         bounds = {"linger_s": 0.05, **bounds}
         server = GatewayServer(table, WireConfig(**bounds), SystemClock(), SystemIds(), log)
-        port = await server.start("127.0.0.1", 0)
+        port = await server.start("127.0.0.1", 0, web)
         server.readiness.set_serving(True)
         started.append(Served(server, port, log))
         return started[-1]
@@ -117,5 +118,7 @@ async def serve():
             await client.close()
         await server.drain(0.05)
         assert server.running == 0
+        # An application that is deaf is cancelled a moment after it was answered for.
+        await eventually(lambda server=server: not server._load.exchanges)
         assert server.connections == 0
         assert server._load.receiving_bytes == 0

@@ -62,7 +62,8 @@ async def test_rapid_reset_ends_the_connection_after_a_small_budget(serve):
         await client.until_closed()
     assert client.goaway() is CALM
     await served.quiet()
-    assert len(served.log.named("call.ended")) <= 201
+    # The budget, what a slow second adds to it, and the one that was too many.
+    assert len(served.log.named("call.ended")) <= 200 + 20 + 1
     assert await works(served)
 
 

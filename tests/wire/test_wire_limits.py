@@ -71,8 +71,8 @@ async def test_a_prefix_in_crumbs_is_read(serve):
         (EMPTY + b"\0", "12"),
         (b"\0\0\0", "3"),
         (struct.pack(">BI", 0, 10) + b"short", "3"),
-        (struct.pack(">BI", 2, 0), "3"),
-        (struct.pack(">BI", 1, 0), "3"),
+        (struct.pack(">BI", 2, 0), "13"),
+        (struct.pack(">BI", 1, 0), "13"),
     ],
     ids=["nothing", "empty", "two", "trailing", "half-prefix", "half-message", "flag-2", "flag-1-without-encoding"],
 )

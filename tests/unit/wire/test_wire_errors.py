@@ -89,11 +89,12 @@ def test_percent_encoding_is_grpcs():
 
 @given(st.text(st.characters(), max_size=3_000))
 def test_any_sentence_is_a_header_value_and_reads_back(text):
-    encoded = percent_encoded(text)
-    assert len(encoded) <= errors.MESSAGE_BYTES_MAX
-    assert encoded.isascii()
-    assert encoded.isprintable()
-    kept = unquote(encoded, errors="strict")
+    for sentence in (text, plain(text, errors.SENTENCE_BYTES_MAX)):
+        encoded = percent_encoded(sentence)
+        assert len(encoded) <= errors.MESSAGE_BYTES_MAX
+        assert encoded.isascii()
+        assert encoded.isprintable()
+        kept = unquote(encoded, errors="strict")
     assert plain(text, 3_000).startswith(kept.removesuffix("\u2026"))
 
 

@@ -1,0 +1,109 @@
+"""The headers of one HTTP request, read strictly: what two readers could understand differently is refused."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.terms.caller import Credentials
+from gateway.terms.verdict import Kind
+from gateway.wire.config import WireConfig
+from gateway.wire.errors import EndedError, Ending, refused, unimplemented
+from gateway.wire.request import Fields
+
+_FIELD_OVERHEAD: Final = 32
+"""What RFC 9113 (6.5.2) adds to the size of each header field; counted alike for every version of HTTP."""
+
+_MILLISECONDS: Final = re.compile(rb"[0-9]{1,10}")
+_GRPC_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_UNIT_NS: Final = {
+    b"H": 3_600_000_000_000,
+    b"M": 60_000_000_000,
+    b"S": 1_000_000_000,
+    b"m": 1_000_000,
+    b"u": 1_000,
+    b"n": 1,
+}
+_NOT_WANTED: Final = re.compile(rb"q=0(\.0{0,3})?")
+
+
+class WebFields(Fields):
+    """Header fields as ASGI gives them: their names are in lower case."""
+
+    __slots__ = ("_count", "_size")
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        values = self._values
+        self._size = self._count = 0
+        for name, value in headers:
+            self._count += 1
+            self._size += len(name) + len(value)
+            if name in values:
+                values[name].append(value)
+            else:
+                values[name] = [value]
+
+    def check(self, config: WireConfig) -> None:
+        """Raise `EndedError` for more headers than a request may have."""
+        size = self._size + self._count * _FIELD_OVERHEAD
+        if size > config.metadata_bytes_max or self._count > config.headers_max:
+            sentence = f"send at most {config.headers_max} headers of {config.metadata_bytes_max} bytes in all"
+            raise EndedError(refused(Kind.EXHAUSTED, "wire.headers_too_large", sentence))
+
+    def credentials(self) -> Credentials:
+        """What the request brought to show who sent it, every value as it came."""
+        return Credentials(
+            authorization=self._texts(b"authorization"),
+            serverless_authorization=self._texts(b"x-serverless-authorization"),
+        )
+
+    def connect_timeout_ns(self) -> int | None:
+        """`connect-timeout-ms` in nanoseconds; raises `EndedError` for what is no number of milliseconds."""
+        values = self.all(b"connect-timeout-ms")
+        if not values:
+            return None
+        if len(values) > 1 or not _MILLISECONDS.fullmatch(values[0]):
+            raise EndedError(_bad_timeout("send one connect-timeout-ms of 1 to 10 digits"))
+        return int(values[0]) * 1_000_000
+
+    def grpc_timeout_ns(self) -> int | None:
+        """`grpc-timeout` in nanoseconds; raises `EndedError` for what is none."""
+        values = self.all(b"grpc-timeout")
+        if not values:
+            return None
+        match = _GRPC_TIMEOUT.fullmatch(values[0])
+        if match is None or len(values) > 1:
+            raise EndedError(_bad_timeout("send one grpc-timeout of 1 to 8 digits and a unit of H, M, S, m, u or n"))
+        return int(match[1]) * _UNIT_NS[match[2]]
+
+    def gzip(self, name: bytes) -> bool:
+        """Whether a header says that what was sent is gzip; raises `EndedError` for any other encoding."""
+        return is_gzip(self.all(name))
+
+    def gzip_accepted(self, name: bytes, *, otherwise: bool) -> bool:
+        """Whether an answer may be gzip; `otherwise` is what it is when the caller does not say."""
+        values = self.all(name)
+        if not values:
+            return otherwise
+        for element in b",".join(values).split(b","):
+            coding, _, weight = element.partition(b";")
+            if coding.strip().lower() == b"gzip":
+                return not _NOT_WANTED.fullmatch(weight.replace(b" ", b""))
+        return False
+
+    def _texts(self, name: bytes) -> tuple[str, ...]:
+        # Latin-1 keeps every byte, so that identity sees exactly what came and refuses it there.
+        return tuple(value.decode("latin-1") for value in self.all(name))
+
+
+def is_gzip(values: list[bytes]) -> bool:
+    """Whether an encoding is gzip; raises `EndedError` for one that is not known here."""
+    if not values or values in ([b"identity"], [b""]):
+        return False
+    if values == [b"gzip"]:
+        return True
+    raise EndedError(unimplemented("wire.encoding_unknown", "compress with gzip, or not at all (identity)"))
+
+
+def _bad_timeout(sentence: str) -> Ending:
+    return refused(Kind.MALFORMED, "wire.timeout_malformed", sentence)
