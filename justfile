@@ -40,6 +40,10 @@ fmt: _dev
 bench NAME *ARGS: _dev
     @{{bin}}/python -m bench.{{NAME}} {{ARGS}}
 
+# run the official conformance suite against the port and the agent's client (ARGS: server, client, -- the runner's own)
+conformance *ARGS: _dev
+    @{{bin}}/python tests/conformance/run.py {{ARGS}}
+
 # run a gateway with a configuration file
 serve CONFIG: _runtime
     @{{bin}}/gateway serve --config {{CONFIG}}

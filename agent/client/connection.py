@@ -30,7 +30,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from agent.client.errors import lost, unprocessed
+from agent.client.errors import lost, too_late, unprocessed
 from agent.client.http2 import H2_CONFIG, STREAM_ID_LAST, Http2
 from agent.client.reply import Reply
 
@@ -100,6 +100,8 @@ class Events(EventsProcessor):
             code = event.error_code
             if code == ErrorCodes.REFUSED_STREAM:
                 reply.fail(unprocessed("the server took no further call"))
+            elif code == ErrorCodes.CANCEL and reply.due:
+                reply.fail(too_late(sent=True))
             else:
                 name = code.name if isinstance(code, ErrorCodes) else str(code)
                 reply.fail(lost(f"the server reset the stream ({name})"))

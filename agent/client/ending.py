@@ -71,8 +71,13 @@ def foreign(headers: Mapping[str, str]) -> GatewayError | None:
     return _edge(http, headers)
 
 
-def ending(headers: Mapping[str, str], trailers: Mapping[str, str]) -> GatewayError | None:
-    """The error that a gRPC call ended with; None if it ended well. Trailers are empty if all came in the headers."""
+def ending(headers: Mapping[str, str], trailers: Mapping[str, str], *, answered: bool = False) -> GatewayError | None:
+    """The error that a gRPC call ended with; None if it ended well. Trailers are empty if all came in the headers.
+
+    `answered`: a message came, and the headers before it cannot say how the call ended.
+    """
+    if answered or trailers:
+        headers = {name: value for name, value in headers.items() if not name.startswith("grpc-")}
     told = {**headers, **trailers}
     status = _status(told.get("grpc-status", ""))
     if status is Status.OK:

@@ -117,6 +117,16 @@ def unreadable(what: str) -> GatewayError:
     )
 
 
+def miscounted(what: str) -> GatewayError:
+    """More or fewer messages than the method gives: gRPC calls it UNIMPLEMENTED (doc/statuscodes.md)."""
+    return GatewayError(
+        status=Status.UNIMPLEMENTED,
+        reason="gateway.answer_miscounted",
+        sentence=f"The gateway's answer cannot be read: {what}.",
+        effect_unknown=True,
+    )
+
+
 def incomplete(what: str) -> GatewayError:
     """The answer ended well and yet is not whole."""
     return GatewayError(

@@ -21,6 +21,7 @@ from agent.client.errors import (
     GatewayError,
     UnreachableError,
     incomplete,
+    miscounted,
     too_late,
     unreachable,
     unreadable,
@@ -178,9 +179,9 @@ class GatewayClient:
                 reply = await self._opened(call)
                 message = await reply.next()
                 if message is None:
-                    raise incomplete("it ended without a message")
+                    raise miscounted("it ended without a message")
                 if await reply.next() is not None:
-                    raise unreadable("there is more than one message")
+                    raise miscounted("there is more than one message")
                 return _read(decode, message)
             except GatewayError as error:
                 _close(reply, call)  # as above

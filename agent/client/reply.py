@@ -26,6 +26,9 @@ and it the model."""
 CREDIT_BYTES: Final = 32 * 1024
 """The window is given back in steps of this size."""
 
+ROUNDING_S: Final = 0.002
+"""Servers may end a call by a reset at its deadline, which they were told rounded to a millisecond."""
+
 Headers = list[tuple[str, str]]
 
 
@@ -52,6 +55,7 @@ class Reply(Stream):
         self._messages = Messages()
         self._owed = 0
         self._ended = False
+        self._answered = False
         self._failure: GatewayError | None = None
         self._sending: asyncio.Timeout | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -124,9 +128,15 @@ class Reply(Stream):
             finally:
                 self._waiter = None
         message = messages.take()
+        self._answered = True
         if self._owed >= CREDIT_BYTES:
             self._give_credit()
         return message
+
+    @property
+    def due(self) -> bool:
+        """Whether the deadline is here, as a server sees it that was told it in whole milliseconds."""
+        return self._timer is not None and self._loop.time() >= self._timer.when() - ROUNDING_S
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -218,7 +228,7 @@ class Reply(Stream):
             self.connection.flush()
 
     def _raise_ending(self) -> None:
-        error = ending(self._fields, self._trailing)
+        error = ending(self._fields, self._trailing, answered=self._answered)
         if error is not None:
             raise error
         if self._messages.broken_off:

@@ -60,17 +60,10 @@ class GrpcAnswer:
             await asyncio.sleep(0)
 
     def end(self, ending: Ending | None) -> None:
-        """Send the trailers without waiting, once; None is OK.
-
-        An error before any header is said in one block ("Trailers-Only"). Where there are headers to tell, they have
-        a block of their own: clients take whatever stands in the only one for trailers.
-        """
+        """Send the trailers without waiting, once; None is OK. An error before all else is one block that says all."""
         if self._ended:
             return
-        fields = [] if self._head_sent else self._only_head()
-        if fields and (ending is None or self.reply_headers):
-            self._stream.put_headers(fields, end_stream=False)
-            fields = []
+        fields = [] if self._head_sent else self._late_head(ending)
         if ending is None:
             fields.append(("grpc-status", "0"))
         else:
@@ -109,12 +102,21 @@ class GrpcAnswer:
     def _head(self) -> HeaderFields:
         return [_STATUS, _CONTENT_TYPE, ("gateway-request", self._request)]
 
-    def _only_head(self) -> HeaderFields:
+    def _late_head(self, ending: Ending | None) -> HeaderFields:
+        """What the trailers begin with where no message was sent: the head, if it need not be a block of its own.
+
+        "Trailers-Only" is for errors (gRPC over HTTP/2, "Responses"), and what stands in it is trailers to clients.
+        """
         try:
-            return [*self._head(), *metadata(self.reply_headers)]
+            own = metadata(self.reply_headers)
         except ValueError:
             # The refusal is what the caller must learn; the same headers fail loudly with the first message.
+            own = []
+        if ending is not None and not own:
             return self._head()
+        self._stream.put_headers([*self._head(), *own], end_stream=False)
+        # grpcio's asyncio client forgets headers that come together with an error: they stand in both places.
+        return [] if ending is None else own
 
 
 def metadata(headers: Mapping[str, str]) -> HeaderFields:

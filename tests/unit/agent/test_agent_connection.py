@@ -21,6 +21,7 @@ from grpclib.const import Status
 from h2.events import DataReceived, PingReceived, RemoteSettingsChanged, RequestReceived, StreamReset, WindowUpdated
 from h2.settings import SettingCodes
 
+import agent.client.reply
 from agent.client import CallReport, GatewayClient, GatewayError
 
 
@@ -230,22 +231,50 @@ async def test_no_message_and_ok_is_an_error():
         await connection.until(RequestReceived)
         connection.head(1, ("grpc-status", "0"), end=True)
         error = await answer
-        assert error.reason == "gateway.answer_incomplete"
+        assert error.reason == "gateway.answer_miscounted"
+        assert error.status is Status.UNIMPLEMENTED
         assert error.effect_unknown
 
 
-async def test_an_answer_with_a_length_and_without_trailers_is_read_as_http_has_it():
+async def test_an_answer_with_a_length_is_read_as_http_has_it():
     async with meeting() as (server, client), asyncio.TaskGroup() as group:
         answer = group.create_task(client.execute_tool("place_order", {}))
         connection = await server.connection()
         await connection.until(RequestReceived)
         body = framed(succeeded())
-        connection.head(1, ("content-length", str(len(body))), ("grpc-status", "0"))
+        connection.head(1, ("content-length", str(len(body))))
         connection.h2.send_data(1, body[:7])
-        connection.h2.send_data(1, body[7:], end_stream=True)
-        connection.flush()
+        connection.h2.send_data(1, body[7:])
+        connection.trailers(1)
         assert (await answer).id == "op-1"
         assert client._pool._lines[0]._usable()
+
+
+@pytest.mark.parametrize("status", ["0", "9"])
+async def test_headers_before_a_message_cannot_say_how_the_call_ended(status):
+    async with meeting() as (server, client), asyncio.TaskGroup() as group:
+        answer = group.create_task(outcome(client.execute_tool("place_order", {})))
+        connection = await server.connection()
+        await connection.until(RequestReceived)
+        connection.head(1, ("grpc-status", status))
+        connection.h2.send_data(1, framed(succeeded()), end_stream=True)
+        connection.flush()
+        error = await answer
+        assert error.status is Status.UNKNOWN
+        assert error.effect_unknown
+
+
+@pytest.mark.parametrize("timeout_s, status", [(0.05, Status.DEADLINE_EXCEEDED), (5.0, Status.UNAVAILABLE)])
+async def test_a_server_that_cancels_at_the_deadline_is_late(timeout_s, status, monkeypatch):
+    monkeypatch.setattr(agent.client.reply, "ROUNDING_S", 1.0)
+    async with meeting() as (server, client), asyncio.TaskGroup() as group:
+        answer = group.create_task(outcome(client.execute_tool("place_order", {}, timeout_s=timeout_s)))
+        connection = await server.connection()
+        await connection.until(RequestReceived)
+        connection.raw(3, 1, (8).to_bytes(4))  # CANCEL
+        error = await answer
+        assert error.status is status
+        assert error.effect_unknown
 
 
 async def test_a_message_that_is_cut_off_is_an_error_although_the_call_ends_well():
@@ -270,7 +299,7 @@ async def test_a_second_message_of_a_unary_call_is_an_error():
         connection.message(1, succeeded())
         connection.message(1, succeeded())
         connection.trailers(1)
-        assert (await answer).reason == "gateway.answer_unreadable"
+        assert (await answer).reason == "gateway.answer_miscounted"
 
 
 async def test_a_status_after_the_message_counts():

@@ -1,5 +1,7 @@
 """The translation of refusals: every kind, and nothing that breaks a header."""
 
+from base64 import b64decode
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
@@ -12,6 +14,8 @@ from gateway.terms.ids import RequestId, RuleId
 from gateway.terms.verdict import Kind, Refusal, Violation
 from gateway.wire import errors
 from gateway.wire.errors import OUTCOMES, ending, internal, percent_encoded, plain, status_details, status_trailers
+from gateway.wire.web.connect_error import error_object
+from generated.agentic.wire.v1 import Detail
 
 REQUEST = RequestId("req-x")
 
@@ -87,15 +91,43 @@ def test_percent_encoding_is_grpcs():
     assert percent_encoded("100 % of 5\u20ac ~") == "100 %25 of 5%E2%82%AC ~"
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=3_000))
+def test_any_text_is_a_header_value_and_reads_back(text):
+    encoded = percent_encoded(text)
+    assert len(encoded) <= errors.MESSAGE_BYTES_MAX
+    assert encoded.isascii()
+    assert encoded.isprintable()
+    kept = unquote(encoded, errors="strict")
+    assert kept == text or text.startswith(kept.removesuffix("\u2026"))
+
+
+def test_a_surrogate_breaks_no_header():
+    assert percent_encoded("a\ud800b") == "a?b"
+
+
 @given(st.text(st.characters(), max_size=3_000))
-def test_any_sentence_is_a_header_value_and_reads_back(text):
-    for sentence in (text, plain(text, errors.SENTENCE_BYTES_MAX)):
-        encoded = percent_encoded(sentence)
-        assert len(encoded) <= errors.MESSAGE_BYTES_MAX
-        assert encoded.isascii()
-        assert encoded.isprintable()
-        kept = unquote(encoded, errors="strict")
-    assert plain(text, 3_000).startswith(kept.removesuffix("\u2026"))
+def test_our_own_sentence_is_plain_in_every_place(text):
+    end = ending(Refusal(kind=Kind.LATE, reason="a.b", sentence=text))
+    trailers = dict(status_trailers(end, REQUEST))
+    told = unquote(trailers["grpc-message"], errors="strict")
+    assert plain(text, 3_000).startswith(told.removesuffix("\u2026"))
+    assert status_pb2.Status.FromString(status_details(end, REQUEST)).message == plain(text, errors.SENTENCE_BYTES_MAX)
+
+
+EXACT = "\t\ntest with whitespace\r\nand Unicode \u263a and \U0001f608\t\n"
+
+
+@pytest.mark.parametrize("details", [(), (Detail(type_url="type.example/a.B", value=b"\x00\xff"),)])
+def test_a_service_of_another_table_says_exactly_its_own(details):
+    refusal = Refusal(kind=Kind.LATE, reason="a.b", sentence=EXACT, retry_after_ms=5)
+    end = replace(ending(refusal), details=details)
+    trailers = dict(status_trailers(end, REQUEST))
+    status = status_pb2.Status.FromString(b64decode(trailers["grpc-status-details-bin"] + "=="))
+    assert unquote(trailers["grpc-message"]) == status.message == EXACT
+    assert [(each.type_url, each.value) for each in status.details] == [(each.type_url, each.value) for each in details]
+    error = error_object(end, REQUEST)
+    assert error["message"] == EXACT
+    assert len(error.get("details", [])) == len(details)
 
 
 def test_the_largest_refusal_fits_the_trailers_that_clients_take():
