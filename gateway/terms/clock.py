@@ -46,7 +46,8 @@ class SystemClock:
         return time.monotonic_ns()
 
 
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_LETTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+"""A letter for each value of a byte, each letter for as many: of a random byte, five bits are taken."""
 
 
 class SystemIds:
@@ -54,8 +55,7 @@ class SystemIds:
 
     def new(self, prefix: str) -> str:
         """See `IdSource`."""
-        number = secrets.randbits(130)
-        return prefix + "-" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(0, 130, 5))
+        return prefix + "-" + secrets.token_bytes(26).translate(_LETTERS).decode("ascii")
 
 
 async def system_sleep(seconds: float, /) -> None:

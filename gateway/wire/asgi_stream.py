@@ -56,12 +56,12 @@ class Streams(AbstractHandler):
 class StreamCarrier:
     """One stream as a `Carrier`, and as the `Receiver` of the request."""
 
-    __slots__ = ("_exchange", "_release", "_stream", "_surroundings", "_timer", "put_now")
+    __slots__ = ("_exchange", "_release", "_stream", "_surroundings", "_timer", "put_now", "writable")
 
     def __init__(self, stream: GatewayStream, release: Callable[[], None], surroundings: Surroundings) -> None:
         self._stream = stream
-        self.put_now = stream.put_now
-        """See `Carrier`: the stream's own, without a step between, because it is called for every message."""
+        self.put_now, self.writable = stream.put_now, stream.writable
+        """See `Carrier`: the stream's own, without a step between, because they are called for every message."""
         self._release = release
         self._surroundings = surroundings
         self._exchange: AsgiExchange | None = None
@@ -109,10 +109,6 @@ class StreamCarrier:
 
     def waiting(self, begun: bool) -> None:  # noqa: FBT001 - see `Carrier`
         """See `Carrier`: HTTP/2 carries streams in both directions, on which a caller may be silent."""
-
-    async def writable(self) -> None:
-        """See `Carrier`."""
-        await self._stream.writable()
 
     def put_head(self, status: int, headers: Pairs, *, last: bool) -> None:
         """See `Carrier`."""

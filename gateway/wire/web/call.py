@@ -47,8 +47,10 @@ class WebCall:
     """
 
     __slots__ = (
+        "_beyond",
         "_cut",
         "_dialect",
+        "_due_s",
         "_ending",
         "_exchange",
         "_given_up",
@@ -62,7 +64,6 @@ class WebCall:
         "_surroundings",
         "_task",
         "_timer",
-        "_timer_is_deadline",
         "_upload",
         "_watch_soon",
         "_watcher",
@@ -76,8 +77,11 @@ class WebCall:
         self._passage_of = passage
         self._speech = dialect.speak(dialect, exchange)
         self._inbox = Inbox(exchange.receive, surroundings)
-        self._ran = self._cut = self._ending = self._given_up = self._timer_is_deadline = False
+        self._ran = self._cut = self._ending = self._given_up = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
+        """When, on the loop's clock, this call is to end, and how if it has not by then."""
+        self._beyond = LEFT
         self._upload: Upload | None = None
         self._running: RunningHere | None = None
         self._watch_soon: asyncio.Handle | None = None
@@ -92,7 +96,8 @@ class WebCall:
             end = await self._say(await self._outcome())
         finally:
             self._close(end)
-            await self._stop_watching()
+            if self._watcher is not None:
+                await self._stop_watching(self._watcher)
 
     def end(self, ending: Ending) -> None:
         """See `OpenCall`."""
@@ -205,35 +210,38 @@ class WebCall:
         else:
             self.end(LEFT)
 
-    async def _stop_watching(self) -> None:
-        if self._watch_soon is not None:
-            self._watch_soon.cancel()
-        watcher = self._watcher
-        if watcher is None:
-            return
+    async def _stop_watching(self, watcher: asyncio.Task[None]) -> None:
         watcher.cancel()
         await asyncio.wait((watcher,))
         if not watcher.cancelled():
             watcher.result()
 
     def _set_timer(self, bound_s: float, beyond: Ending) -> None:
-        """One timer for what ends this call first: the caller's deadline, or a bound of ours."""
+        """One timer for what ends this call first: the caller's deadline, or a bound of ours.
+
+        When that moves away, the timer stays and sets itself again: most calls are over before it comes to it.
+        """
         left_s = None if self._ending else self._passage.left_s()
         if left_s is not None and left_s <= bound_s:
-            if self._timer is not None and self._timer_is_deadline:
-                return
             bound_s, beyond = left_s, _LATE
-        self._drop_timer()
-        self._timer_is_deadline = beyond is _LATE
-        self._timer = asyncio.get_running_loop().call_later(bound_s, self._time_out, beyond)
+        loop = asyncio.get_running_loop()
+        self._due_s, self._beyond = loop.time() + bound_s, beyond
+        if self._timer is not None and self._timer.when() > self._due_s:
+            self._drop_timer()
+        if self._timer is None:
+            self._timer = loop.call_at(self._due_s, self._time_out)
 
-    def _time_out(self, beyond: Ending) -> None:
+    def _time_out(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._due_s > loop.time():
+            self._timer = loop.call_at(self._due_s, self._time_out)
+            return
         self._timer = None
         if self._ending:
             self._given_up = True
             self._task.cancel()
         else:
-            self.end(beyond)
+            self.end(self._beyond)
 
     def _drop_timer(self) -> None:
         if self._timer is not None:
@@ -243,6 +251,8 @@ class WebCall:
     def _close(self, end: Ending | None) -> None:
         """Let go of everything and tell how it ended."""
         self._drop_timer()
+        if self._watch_soon is not None:
+            self._watch_soon.cancel()
         if self._upload is not None:
             # Whoever kept the iterator beyond the call must not wait for ever.
             self._upload.fail(end or LEFT)

@@ -32,7 +32,7 @@ _GRPC_WEB_END: Final = 0x80
 class Enveloped(ABC):
     """One call. A protocol says how its headers are read and written, and what its last envelope holds."""
 
-    __slots__ = ("_dialect", "_exchange", "_held", "_sent", "ended", "gzip", "gzip_back")
+    __slots__ = ("_dialect", "_exchange", "_held", "_sent", "_streams", "ended", "gzip", "gzip_back")
 
     end_flag: int
 
@@ -41,6 +41,7 @@ class Enveloped(ABC):
         self._exchange = exchange
         self._held = b""
         """The only reply of a method that has one: it leaves with the end, in one write."""
+        self._streams = dialect.route.method.cardinality.reply_streams
         self._sent = 0
         self.gzip = self.gzip_back = self.ended = False
 
@@ -76,13 +77,18 @@ class Enveloped(ABC):
         if self.gzip_back and len(message) >= self._dialect.compress_bytes_min:
             flag, message = _COMPRESSED, deflated(message)
         envelope = PREFIX.pack(flag, len(message)) + message
-        if not self._dialect.route.method.cardinality.reply_streams:
-            self._exchange.leading()
+        exchange = self._exchange
+        if not self._streams:
+            exchange.leading()
             self._held = envelope
             return
-        if not self._exchange.started:
-            await self._exchange.start(200, [*self.headers(), *self._exchange.leading()])
-        await self._exchange.body(self.written(envelope), more=True)
+        if not exchange.started:
+            await exchange.start(200, [*self.headers(), *exchange.leading()])
+        # Without `Exchange.body` between, because this is done for every message.
+        try:
+            await exchange.send({"type": "http.response.body", "body": self.written(envelope), "more_body": True})
+        except OSError:
+            raise CallerLeftError from None
         self._sent += 1
         if self._sent % FAIR_SENDS == 0:
             await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from gateway.terms.ids import RequestId
 from gateway.terms.passage import Stages
 from gateway.wire.answer import metadata
-from gateway.wire.asgi import Event, Pairs, Receive, Send
+from gateway.wire.asgi import Pairs, Receive, Send
 from gateway.wire.running import CallerLeftError
 from gateway.wire.web.fields import WebFields
 from gateway.wire.web.query import Query
@@ -53,21 +53,21 @@ class Exchange:
     async def start(self, status: int, headers: Pairs) -> None:
         """Send the status and the headers; raises `CallerLeftError`."""
         self.started = True
-        await self._put({"type": "http.response.start", "status": status, "headers": headers})
+        try:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        except OSError:
+            # What ASGI servers raise when there is nobody to send to.
+            raise CallerLeftError from None
 
-    async def body(self, data: bytes, *, more: bool = False) -> None:
-        """Send a piece of the body, which waits while the caller reads slowly; raises `CallerLeftError`."""
-        await self._put({"type": "http.response.body", "body": data, "more_body": more})
+    async def body(self, data: bytes) -> None:
+        """Send the last of the body, which waits while the caller reads slowly; raises `CallerLeftError`."""
+        try:
+            await self.send({"type": "http.response.body", "body": data, "more_body": False})
+        except OSError:
+            raise CallerLeftError from None
 
     async def whole(self, status: int, headers: Pairs, body: bytes) -> None:
         """Send a complete answer."""
         headers.append((b"content-length", b"%d" % len(body)))
         await self.start(status, headers)
         await self.body(b"" if self.head else body)
-
-    async def _put(self, event: Event) -> None:
-        try:
-            await self.send(event)
-        except OSError:
-            # What ASGI servers raise when there is nobody to send to.
-            raise CallerLeftError from None

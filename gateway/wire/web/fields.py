@@ -34,14 +34,15 @@ class WebFields(Fields):
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         super().__init__()
         values = self._values
-        self._size = self._count = 0
+        size = count = 0
         for name, value in headers:
-            self._count += 1
-            self._size += len(name) + len(value)
+            count += 1
+            size += len(name) + len(value)
             if name in values:
                 values[name].append(value)
             else:
                 values[name] = [value]
+        self._size, self._count = size, count
 
     def check(self, config: WireConfig) -> None:
         """Raise `EndedError` for more headers than a request may have."""
@@ -93,7 +94,8 @@ class WebFields(Fields):
 
     def _texts(self, name: bytes) -> tuple[str, ...]:
         # Latin-1 keeps every byte, so that identity sees exactly what came and refuses it there.
-        return tuple(value.decode("latin-1") for value in self.all(name))
+        values = self._values.get(name)
+        return tuple([value.decode("latin-1") for value in values]) if values else ()
 
 
 def is_gzip(values: list[bytes]) -> bool:

@@ -535,3 +535,18 @@ async def test_a_call_that_was_answered_for_says_no_more():
     assert b"too late" not in exchange.body
     assert not web.log.named("call.failed")
     assert web.quiet()
+
+
+@pytest.mark.parametrize(
+    "deadline_ms, reason", [("9999999999", "wire.call_too_long"), ("25", "wire.deadline")], ids=["bound", "deadline"]
+)
+async def test_the_bound_of_the_body_does_not_end_a_call_that_runs(deadline_ms, reason):
+    """One timer serves both: what was set for the body must not fire for the call."""
+    waiting = Waiting()
+    web = Web(bounds={"body_s": 0.005, "call_s_max": 0.04}, **waiting.all())
+    start = asyncio.get_running_loop().time()
+    exchange = open_call(web, "Say", "application/json", ("connect-timeout-ms", deadline_ms))
+    await exchange.ended()
+    assert reason_of(exchange, "application/json") == reason
+    assert asyncio.get_running_loop().time() - start >= 0.02
+    assert waiting.told
