@@ -35,8 +35,24 @@ _OF_THE_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-con
 
 _OWN_WORDS: Final = {"wire.headers_too_large": 431, "wire.slow_body": 408}
 
+PRESENCE: Final = "gateway.presence"
+"""The scope's extension that holds a `Presence`. Other servers have none: there, a task must wait in `receive`."""
+
 UNNOTICED_S: Final = 0.4
 """An application that does not notice for so long that its caller has left is cancelled."""
+
+
+class Presence(Protocol):
+    """What an exchange can tell its application without being asked again and again."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the whole request has come, so that `receive` does not wait for it."""
+        ...
+
+    def on_leave(self, left: Callable[[], None]) -> None:
+        """Call `left` when the caller leaves: at once in the loop's next round if it has left already."""
+        ...
 
 
 class Carrier(Protocol):
@@ -101,6 +117,7 @@ class AsgiExchange:
         "_held",
         "_left",
         "_noticed",
+        "_on_leave",
         "_pieces",
         "_scope",
         "_sent_head",
@@ -133,8 +150,10 @@ class AsgiExchange:
         self._streams = False
         """The answer has begun, and its length is not known: pieces are sent as they are."""
         self._waiter: asyncio.Future[None] | None = None
+        self._on_leave: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        scope["extensions"][PRESENCE] = self
         surroundings.load.exchanges.add(self)
 
     def start(self, application: Application) -> None:
@@ -168,7 +187,19 @@ class AsgiExchange:
             self._close()
             return
         self._wake()
+        self._notice()
         self._cancel_unless_noticed()
+
+    @property
+    def arrived(self) -> bool:
+        """See `Presence`."""
+        return self._complete
+
+    def on_leave(self, left: Callable[[], None]) -> None:
+        """See `Presence`."""
+        self._on_leave = left
+        if self._gone or self._ended:
+            self._notice()
 
     def refuse(self, ending: Ending) -> None:
         """Answer instead of the application, if it has not begun to; else show that its answer is cut off."""
@@ -339,10 +370,17 @@ class AsgiExchange:
         if self._task is None:
             self._close()
         else:
+            self._notice()
             self._cancel_unless_noticed()
 
+    def _notice(self) -> None:
+        """Tell an application that wants to be told; in a round of its own, because it may be what runs now."""
+        if self._on_leave is not None and not self._noticed:
+            self._noticed = True
+            asyncio.get_running_loop().call_soon(self._on_leave)
+
     def _cancel_unless_noticed(self) -> None:
-        if self._timer is None and not self._closed:
+        if self._timer is None and not self._noticed and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(UNNOTICED_S, self._cancel)
 
     def _cancel(self) -> None:
@@ -357,6 +395,9 @@ class AsgiExchange:
         if self._timer is not None:
             self._timer.cancel()
         self._forget_pieces()
+        self._on_leave = None
+        # Else the scope and this would keep each other alive until the garbage collector comes.
+        self._scope["extensions"].pop(PRESENCE, None)
         self._carrier.close(answered=self._ended and not self._gone)
         self._surroundings.load.exchange_closed(self)
 

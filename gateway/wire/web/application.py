@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.terms.ids import RequestId
 from gateway.terms.passage import Stages
-from gateway.wire.asgi import Pairs, Receive, Scope, Send
+from gateway.wire.asgi import PRESENCE, Pairs, Receive, Scope, Send
 from gateway.wire.errors import Ending
 from gateway.wire.health import Readiness
 from gateway.wire.load import Surroundings
@@ -73,6 +73,7 @@ class WebApplication:
             request=RequestId(self._surroundings.ids.new("req")),
             stages=Stages(self._surroundings.clock),
             always=self._cors.replies(fields),
+            presence=scope.get("extensions", {}).get(PRESENCE),
             head=scope["method"] == "HEAD",
         )
         path = _path(scope)

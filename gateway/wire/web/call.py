@@ -144,21 +144,25 @@ class WebCall:
 
     async def _received(self) -> object:
         """The request that the call is given: a message, or an iterator of messages."""
-        config = self._surroundings.config
+        config, presence = self._surroundings.config, self._exchange.presence
         request: object
         if self._dialect.route.method.cardinality.request_streams:
             form = Form(bytes_max=config.message_bytes_max, gzip=self._speech.gzip, decode=self._dialect.decoded)
             self._upload = Upload(self._inbox, form, self._surroundings, lambda: self.end(_SLOW_BODY))
             request = self._upload.messages
         else:
-            self._set_timer(config.body_s, _SLOW_BODY)
+            if presence is None or not presence.arrived:
+                self._set_timer(config.body_s, _SLOW_BODY)
             request = await self._speech.request(self._inbox)
         self._check_room_and_time()
         self._surroundings.load.running += 1
         self._ran = True
         self._spend_wire()
         self._set_timer(config.call_s_max, _TOO_LONG)
-        self._watch_soon = asyncio.get_running_loop().call_soon(self._start_watching)
+        if presence is not None and self._upload is None:
+            presence.on_leave(self._left)
+        else:
+            self._watch_soon = asyncio.get_running_loop().call_soon(self._start_watching)
         return request
 
     def _check_room_and_time(self) -> None:
@@ -192,6 +196,9 @@ class WebCall:
 
     def _spend_wire(self) -> None:
         self._exchange.stages.spend("wire", self._surroundings.clock.monotonic_ns() - self._opened_ns)
+
+    def _left(self) -> None:
+        self.end(LEFT)
 
     def _start_watching(self) -> None:
         # Not in a task group: that would have to be entered for every call. `run` waits for the end of this task.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from gateway.terms.ids import RequestId
 from gateway.terms.passage import Stages
 from gateway.wire.answer import metadata
-from gateway.wire.asgi import Pairs, Receive, Send
+from gateway.wire.asgi import Pairs, Presence, Receive, Send
 from gateway.wire.running import CallerLeftError
 from gateway.wire.web.fields import WebFields
 from gateway.wire.web.query import Query
@@ -23,6 +23,8 @@ class Exchange:
     stages: Stages
     always: Pairs
     """What every answer to this caller says."""
+    presence: Presence | None = None
+    """Where the server has it."""
     head: bool = False
     """Only the headers of the answer are wanted (RFC 9110, 9.3.2)."""
     reply_headers: dict[str, str] = field(default_factory=dict)
