@@ -1,41 +1,17 @@
 """The configured models and the upstream that serves each."""
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Final, Protocol
 
 from gateway.llm.history import history_faults
+from gateway.llm.upstream import Upstream
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.caller import Caller
-from gateway.terms.conversation import (
-    ChoiceConstraint,
-    Chunk,
-    Constraint,
-    Conversation,
-    JsonSchemaConstraint,
-    RegexConstraint,
-)
+from gateway.terms.conversation import Chunk, Conversation
+from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.ids import ModelName
 from gateway.terms.models import Model
 from gateway.terms.operations import Reservation
 from gateway.terms.verdict import Kind, Refusal
-
-_CONSTRAINTS: Final[Mapping[type[Constraint], str]] = {
-    JsonSchemaConstraint: "json_schema",
-    RegexConstraint: "regex",
-    ChoiceConstraint: "choice",
-}
-
-
-class Upstream(Protocol):
-    """What serves models."""
-
-    def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
-        """The answer as it comes, tool calls named `<call_ids>-1` and on."""
-        ...
-
-    async def count(self, model: Model, ask: CountAsk) -> int:
-        """Tokens of a prompt."""
-        ...
 
 
 class ModelCatalogue:
@@ -60,7 +36,7 @@ class ModelCatalogue:
         return tuple(model for name, (model, _) in sorted(self._models.items()) if name in caller.models)
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:
-        """Refuse a constraint that the upstream cannot enforce, and results that belong to no call."""
+        """Refuse results that belong to no call, and what the upstream cannot do."""
         faults = history_faults(conversation)
         if faults:
             return Refusal(
@@ -69,17 +45,8 @@ class ModelCatalogue:
                 sentence=f"{faults[0].field}: {faults[0].description}",
                 violations=faults,
             )
-        if conversation.constraint is None:
-            return None
-        kind = _CONSTRAINTS[type(conversation.constraint)]
-        if kind in model.constraints:
-            return None
-        able = ", ".join(sorted(model.constraints)) or "none"
-        return Refusal(
-            kind=Kind.UNSUPPORTED,
-            reason="model.constraint_unsupported",
-            sentence=f"{model.name} cannot enforce a {kind} constraint; it can enforce: {able}.",
-        )
+        _, upstream = self._models[model.name]
+        return upstream.check(model, conversation)
 
     def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
         """The upstream's own generator, so that closing it aborts at once; see `gateway.call.stations.Models`."""
@@ -95,4 +62,7 @@ class ModelCatalogue:
         if not isinstance(ask, CountAsk):
             raise TypeError("a count needs the reservation of a count")
         model, upstream = self._models[ask.model]
-        return await upstream.count(model, ask)
+        counted = await upstream.count(model, ask)
+        if counted is None:
+            raise UpstreamError(Fault.REFUSED, f"{upstream.name} counts no tokens")
+        return counted

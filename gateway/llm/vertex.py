@@ -11,15 +11,17 @@ import aiohttp
 
 from gateway.llm.authorized_post import AuthorizedPost
 from gateway.llm.bodies import BodyTooLargeError, whole_body
+from gateway.llm.constraint import constraint_refusal
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import EventStream, Patience
 from gateway.llm.sse import EVENT_BYTES_MAX
 from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
-from gateway.terms.conversation import Chunk
+from gateway.terms.conversation import Chunk, Conversation
 from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.models import Model
+from gateway.terms.verdict import Refusal
 
 COUNT_BYTES_MAX: Final = 64 * 1024
 COUNT_S: Final = 30.0
@@ -48,6 +50,8 @@ class VertexConfigError(ValueError):
 class VertexConfig:
     """Where Vertex AI is, and how long it may take, in seconds. Raises `VertexConfigError`."""
 
+    name: str = "vertex"
+    """As the rest of the configuration calls this upstream."""
     project: str
     location: str
     endpoint: str = ""
@@ -95,9 +99,14 @@ class Vertex:
     """
 
     def __init__(self, config: VertexConfig, session: aiohttp.ClientSession, credentials: Credentials) -> None:
+        self.name = config.name
         self._config = config
         self._post = AuthorizedPost(session, credentials, config.idle_s)
         self._patience = Patience(idle_s=config.idle_s, total_s=config.total_s, tail_s=config.tail_s)
+
+    def check(self, model: Model, conversation: Conversation) -> Refusal | None:
+        """See `Upstream`."""
+        return constraint_refusal(model, conversation.constraint)
 
     async def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
         """The answer as it comes; ends with exactly one `Ending` or raises `UpstreamError`.

@@ -6,6 +6,7 @@ import pytest
 from made_streams import MODEL, STOP, ask, conversation, count_ask, ending, model, saying, upstream, user, vertex_at
 
 from gateway.llm.catalogue import ModelCatalogue
+from gateway.llm.constraint import constraint_refusal
 from gateway.terms.asks import ReadAsk
 from gateway.terms.caller import Caller
 from gateway.terms.conversation import ChoiceConstraint, Finish, FunctionCall, FunctionResult, RegexConstraint, Text
@@ -35,7 +36,19 @@ CALLER = Caller(
     budgets=(),
     limits=None,
 )
-CATALOGUE = ModelCatalogue({MODEL.name: (MODEL, None), ModelName("other"): (MODEL, None)})
+
+
+class Checking:
+    """An upstream of which nothing is wanted but its check."""
+
+    name = "checking"
+
+    def check(self, model, conversation):
+        return constraint_refusal(model, conversation.constraint)
+
+
+UPSTREAM = Checking()
+CATALOGUE = ModelCatalogue({MODEL.name: (MODEL, UPSTREAM), ModelName("other"): (MODEL, UPSTREAM)})
 
 
 def reserved(asked):
