@@ -11,10 +11,11 @@ from grpclib.metadata import Deadline
 from whole import token
 
 from gateway.services.models import ModelService
+from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
 from gateway.wire.config import WireConfig
+from gateway.wire.contract import contract
 from gateway.wire.server import GatewayServer
-from gateway.wire.table import bind
 from generated.agentic.gateway.v1 import ExecuteToolRequest, GetOperationRequest
 from generated.agentic.gateway.v1.codec import CODECS
 from generated.agentic.gateway.v1.services import METHODS
@@ -113,7 +114,8 @@ class Client:
 @asynccontextmanager
 async def served(whole):
     """The same stations behind the real server; gives a client."""
-    table = bind(METHODS, ModelService(whole.stations)).joined(bind(METHODS, ToolService(whole.stations)))
+    stations = whole.stations
+    table = contract(ModelService(stations), ToolService(stations), OperatorService(stations))
     server = GatewayServer(table, WireConfig(), whole.stations.clock, whole.stations.ids, whole.log)
     port = await server.start("127.0.0.1", 0)
     server.readiness.set_serving(True)

@@ -30,7 +30,7 @@ from gateway.call.prompted import Prompt, PromptRequest
 from gateway.call.stations import Stations
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
 from gateway.identity.jwks import Jwks, JwksConfig
-from gateway.identity.registry import RegisteredAgent, Registry
+from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Registry
 from gateway.identity.token import Expected
 from gateway.ledger.check import check
 from gateway.ledger.sqlite import SqliteLedger, _let_go
@@ -215,6 +215,7 @@ class World:
 @dataclass(frozen=True)
 class Plan:
     agents: tuple
+    operators: tuple = (RegisteredOperator(name="oncall", email=email("oncall")),)
     models: tuple = (FLASH,)
     policies: object = None
     boot: str = ""
@@ -370,7 +371,7 @@ async def _built(around, path, plan, stack):
     stack.push_async_callback(_closed, ledger)
     keys = Jwks(JwksConfig(url=around.certs_url), clock, around.session)
     identity_config = GoogleIdentityConfig(expected=Expected(audience=AUDIENCE), edge_enforced=False)
-    identity = GoogleIdentity(identity_config, keys, Registry(plan.agents), clock)
+    identity = GoogleIdentity(identity_config, keys, Registry(plan.agents, plan.operators), clock)
     effects = await stack.enter_async_context(plan.effects())
     stations = Stations(
         identity=identity,

@@ -24,6 +24,7 @@ from gateway.llm.credentials import CachedToken, application_default_fetch, meta
 from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.llm.vertex_request import ENFORCED
 from gateway.services.models import ModelService
+from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
 from gateway.settings.amounts import price
 from gateway.settings.reading import Settings
@@ -97,7 +98,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             clock=parts.clock,
             ids=parts.ids,
         )
-        table = contract(ModelService(stations), ToolService(stations))
+        table = contract(ModelService(stations), ToolService(stations), OperatorService(stations))
         server = GatewayServer(table, WireConfig(), parts.clock, parts.ids, witness)
         stack.push_async_callback(ending.drain, server)
         await _warmed(google, witness, grace.warm_s)

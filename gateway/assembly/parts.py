@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.identity.registry import RegisteredAgent, Registry
+from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Registry
 from gateway.policy.cedar import CedarPolicy
 from gateway.policy.rule_set import PolicyLoadError
 from gateway.policy.schema import PolicyInputs, PolicySchemaError
@@ -14,7 +14,7 @@ from gateway.settings.file import AgentTable, File, VenueTable
 from gateway.settings.reading import Settings
 from gateway.terms.caller import Budget
 from gateway.terms.clock import SystemClock, SystemIds
-from gateway.terms.ids import AgentName, ModelName, Principal, TeamName, TenantName, ToolName
+from gateway.terms.ids import AgentName, ModelName, OperatorName, Principal, TeamName, TenantName, ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
@@ -50,7 +50,7 @@ def parts_of(settings: Settings) -> Parts:
             settings.path(settings.file.policy.path),
             PolicyInputs(tools=toolbox.declarations, facts=toolbox.fact_types),
         )
-        registry = Registry(_agents(settings, toolbox))
+        registry = Registry(_agents(settings, toolbox), _operators(settings))
     except (PolicyLoadError, PolicySchemaError) as error:
         raise AssemblyError("\n  ".join(("the rules cannot be used:", *map(str, error.faults)))) from error
     except ValueError as error:
@@ -68,6 +68,7 @@ def checked(settings: Settings) -> tuple[str, ...]:
         f"tools: {', '.join(tool.name for tool in parts.toolbox.declarations) or 'none'}",
         f"models: {', '.join(model.name for model in file.models) or 'none'}",
         f"agents: {', '.join(agent.name for agent in file.agents)}",
+        f"operators: {', '.join(operator.name for operator in file.operators) or 'none: nobody can halt anything'}",
         f"tokens: for {file.identity.audience}, signed with the keys at {file.identity.certs_url}",
         f"edge: {trusted}",
         f"ledger: {settings.path(file.ledger.path)} (not opened)",
@@ -119,6 +120,12 @@ def _agents(settings: Settings, toolbox: Toolbox) -> Iterator[RegisteredAgent]:
     budgets = [budget(table) for table in file.budgets]
     for table in file.agents:
         yield _agent(file.tenant, table, budgets, limits.get(table.limits))
+
+
+def _operators(settings: Settings) -> Iterator[RegisteredOperator]:
+    for table in settings.file.operators:
+        sub = Principal(table.subject) if table.subject else None
+        yield RegisteredOperator(name=OperatorName(table.name), sub=sub, email=table.email)
 
 
 def _agent(tenant: str, table: AgentTable, budgets: list[Budget], limits: LimitProfile | None) -> RegisteredAgent:

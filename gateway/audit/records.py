@@ -14,7 +14,7 @@ import msgspec
 from gateway.audit.redaction import KEY_BYTES_MIN, Veil
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk, Unformed
 from gateway.terms.clock import Clock
-from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.ids import BootId, InstanceId
 from gateway.terms.operations import Claim, Failed, Failure, Operation, Outcome, Receipt, State, Succeeded, Unknown
 from gateway.terms.verdict import Refusal
@@ -78,15 +78,26 @@ class Records:
         fields |= {
             "rules": refusal.rules or evidence.rules,
             "policy_hash": refusal.policy_hash or evidence.policy_hash,
-            "refusal": {
-                "kind": refusal.kind.value,
-                "reason": refusal.reason,
-                "sentence": _told(refusal.sentence, veil),
-                "violations": [[told.field, _told(told.description, veil)] for told in refusal.violations],
-                "operation": refusal.operation_id,
-            },
+            "refusal": _refusal(refusal, veil),
         }
         return self._of_call("refusal", evidence, fields)
+
+    def operator_refusal(self, act: OperatorAct, refusal: Refusal) -> bytes:
+        """The record of a refused call of a known operator."""
+        return one_line(
+            {
+                "v": VERSION,
+                "kind": "refusal",
+                "time_us": act.at_unix_us,
+                "request": act.request,
+                "principal": act.operator.principal,
+                "email": act.operator.email,
+                "operator": act.operator.name,
+                "ask": act.what,
+                "about": act.about[:ABOUT_LENGTH_MAX],
+                "refusal": _refusal(refusal, None),
+            }
+        )
 
     def replay(self, evidence: Evidence, operation: Operation) -> bytes:
         """The record of a stored answer that was given again."""
@@ -212,6 +223,16 @@ def _claim_fields(claim: Claim) -> dict[str, object]:
 
 def _failure(failure: Failure, veil: Veil | None) -> dict[str, object]:
     return {"reason": failure.reason, "message": _told(failure.message, veil)}
+
+
+def _refusal(refusal: Refusal, veil: Veil | None) -> dict[str, object]:
+    return {
+        "kind": refusal.kind.value,
+        "reason": refusal.reason,
+        "sentence": _told(refusal.sentence, veil),
+        "violations": [[told.field, _told(told.description, veil)] for told in refusal.violations],
+        "operation": refusal.operation_id,
+    }
 
 
 def _told(text: str, veil: Veil | None) -> str:

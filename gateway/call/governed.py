@@ -10,8 +10,8 @@ from typing import Final
 from gateway.call.claims import claims
 from gateway.call.stations import Stations
 from gateway.terms.asks import Ask, ToolAsk, Unformed
-from gateway.terms.caller import Caller
-from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.caller import Caller, Operator
+from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import IdempotencyKey, OperationId, RuleId
 from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
@@ -45,6 +45,11 @@ _FAULT: Final = Refusal(
     kind=Kind.INTERNAL,
     reason="gateway.fault",
     sentence="The gateway failed before the call was admitted; nothing was sent.",
+)
+_OPERATOR: Final = Refusal(
+    kind=Kind.FORBIDDEN,
+    reason="operator.only",
+    sentence="An operator of this gateway is no agent: use OperatorService, or call as an agent's service account.",
 )
 _FOREIGN: Final = Refusal(
     kind=Kind.FORBIDDEN,
@@ -200,8 +205,23 @@ class Governed:
 async def arrived(at: Stations, passage: Passage, ask: Ask | Unformed) -> Governed:
     """Who is calling, from the token alone (invariant 3); nothing of the request is looked at before."""
     with passage.stages.stage("identity"):
-        caller = granted(await at.identity.identify(passage.credentials))
+        caller = await at.identity.identify(passage.credentials)
+    if isinstance(caller, Refusal):
+        raise RefusedError(caller)
+    if isinstance(caller, Operator):
+        about = ask.about if isinstance(ask, Unformed) else ""
+        now_us = at.clock.unix_us()
+        act = OperatorAct(request=passage.request, at_unix_us=now_us, operator=caller, what=ask.name, about=about)
+        await note_operator(at, act, _OPERATOR)
+        raise RefusedError(_OPERATOR)
     return Governed(at=at, passage=passage, caller=caller, ask=ask)
+
+
+async def note_operator(at: Stations, act: OperatorAct, refusal: Refusal) -> None:
+    """Make the refusal of an operator durable, also when it leaves meanwhile."""
+    told = {"request": act.request, "operator": act.operator.name, "ask": act.what, "reason": refusal.reason}
+    at.witness.tell("call.refused", told)
+    await at.effects.start(at.ledger.note(at.recorder.operator_refusal(act, refusal)))
 
 
 def _unrecorded(operation: OperationId) -> Refusal:

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from gateway.ledger.halts import Halt
 from gateway.terms.asks import Ask, ToolAsk, ToolDeclaration, ToolRequest
-from gateway.terms.caller import Caller, Credentials
+from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock, IdSource
 from gateway.terms.conversation import Chunk, Conversation
-from gateway.terms.evidence import Evidence, Facts
+from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.ids import ModelName, OperationId
 from gateway.terms.models import Model
 from gateway.terms.operations import (
@@ -32,8 +33,8 @@ Value = TypeVar("Value")
 class Identity(Protocol):
     """Who is calling."""
 
-    async def identify(self, credentials: Credentials) -> Caller | Refusal:
-        """The registered agent behind a verified token."""
+    async def identify(self, credentials: Credentials) -> Caller | Operator | Refusal:
+        """The registered agent, or operator, behind a verified token."""
         ...
 
 
@@ -66,6 +67,10 @@ class Ledger(Protocol):
 
     async def note(self, record: bytes) -> Receipt:
         """Make a record durable that belongs to no operation, such as a refusal."""
+        ...
+
+    async def halt(self, halt: Halt, record: bytes) -> Receipt:
+        """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
         ...
 
 
@@ -134,6 +139,14 @@ class Recorder(Protocol):
 
     def replay(self, evidence: Evidence, operation: Operation) -> bytes:
         """The record of a stored answer that was given again."""
+        ...
+
+    def operator_refusal(self, act: OperatorAct, refusal: Refusal) -> bytes:
+        """The record of a refused call of a known operator."""
+        ...
+
+    def halt(self, scope: str, *, engaged: bool, reason: str, by: str) -> bytes:
+        """The record of a halt switch that an operator set or released."""
         ...
 
 

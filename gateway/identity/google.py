@@ -10,7 +10,7 @@ from gateway.identity.jwks import KeysUnavailableError
 from gateway.identity.key_set import VerifyingKey
 from gateway.identity.registry import Registry
 from gateway.identity.token import Claims, Expected, Token, checked, parsed, unauthenticated
-from gateway.terms.caller import Caller, Credentials
+from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock
 from gateway.terms.verdict import Kind, Refusal, RefusedError
 
@@ -49,8 +49,8 @@ class GoogleIdentity:
         """Use other registrations from the next call on, also for tokens that were verified before."""
         self._registry = registry
 
-    async def identify(self, credentials: Credentials) -> Caller | Refusal:
-        """The registered agent behind a verified token; see `Identity`."""
+    async def identify(self, credentials: Credentials) -> Caller | Operator | Refusal:
+        """The registered agent or operator behind a verified token; see `Identity`."""
         try:
             claims = await self._claims(presented(credentials))
         except RefusedError as refused:

@@ -157,17 +157,25 @@ class AgentTable(Table, frozen=True, kw_only=True):
         """See `Table`."""
         for field in ("name", "team", "role"):
             yield from forms.NAME.faults(field, getattr(self, field))
-        if not self.email and not self.subject:
-            yield "email: is missing: write the service account's address, or its number as subject"
-        if self.email and not EMAIL.fullmatch(self.email):
-            yield f"email: {shown(self.email)} will not do: write the service account's address as Google shows it"
-        if self.subject and not SUBJECT.fullmatch(self.subject):
-            yield f"subject: {shown(self.subject)} will not do: write the service account's number, digits only"
+        yield from account_faults(self.email, self.subject)
         for tool in self.tools:
             if not TOOL_NAME.fullmatch(tool):
                 yield f"tools: {shown(tool)} is no tool name: write a-z 0-9 _"
         yield from twice_faults("models", self.models)
         yield from twice_faults("tools", self.tools)
+
+
+class OperatorTable(Table, frozen=True, kw_only=True):
+    """`[[operators]]`: an account that may stop the gateway and look into it, and never acts as an agent."""
+
+    name: str
+    email: str = ""
+    subject: str = ""
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.NAME.faults("name", self.name)
+        yield from account_faults(self.email, self.subject)
 
 
 class LedgerTable(Table, frozen=True, kw_only=True):
@@ -217,6 +225,7 @@ class File(Table, frozen=True, kw_only=True):
     models: list[ModelTable] = []
     venues: list[VenueTable] = []
     agents: list[AgentTable] = []
+    operators: list[OperatorTable] = []
     budgets: list[BudgetTable] = []
     limits: dict[str, LimitTable] = {}
     web: WebTable = WebTable()
@@ -235,11 +244,14 @@ class File(Table, frozen=True, kw_only=True):
         yield from self._budget_faults()
 
     def _doubled(self) -> Iterator[str]:
+        # Who trades must not hold the switch that stops it: an account is one agent or one operator.
+        accounts: tuple[AgentTable | OperatorTable, ...] = (*self.agents, *self.operators)
         named: tuple[tuple[str, list[str]], ...] = (
             ("models: the name", [model.name for model in self.models]),
             ("agents: the name", [agent.name for agent in self.agents]),
-            ("agents: the email", [agent.email for agent in self.agents if agent.email]),
-            ("agents: the subject", [agent.subject for agent in self.agents if agent.subject]),
+            ("operators: the name", [operator.name for operator in self.operators]),
+            ("agents and operators: the email", [one.email for one in accounts if one.email]),
+            ("agents and operators: the subject", [one.subject for one in accounts if one.subject]),
         )
         for what, values in named:
             for value in sorted({value for value in values if values.count(value) > 1}):
@@ -265,6 +277,16 @@ class File(Table, frozen=True, kw_only=True):
             yield f"budgets: nobody is in the scope {shown(scope)}: {_known(scopes)}"
         for scope, unit, window in sorted({place for place in places if places.count(place) > 1}):
             yield f"budgets: {unit} in a {window} of {shown(scope)} stands twice: write one amount"
+
+
+def account_faults(email: str, subject: str) -> Iterator[str]:
+    """What is wrong with how an account is named: by its address, by its number, or by both."""
+    if not email and not subject:
+        yield "email: is missing: write the service account's address, or its number as subject"
+    if email and not EMAIL.fullmatch(email):
+        yield f"email: {shown(email)} will not do: write the service account's address as Google shows it"
+    if subject and not SUBJECT.fullmatch(subject):
+        yield f"subject: {shown(subject)} will not do: write the service account's number, digits only"
 
 
 def _known(names: set[str]) -> str:

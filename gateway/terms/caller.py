@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.terms.ids import AgentName, ModelName, Principal, TeamName, TenantName, ToolName
+from gateway.terms.ids import AgentName, ModelName, OperatorName, Principal, TeamName, TenantName, ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import Unit
 
@@ -44,3 +44,12 @@ class Caller:
     """In the order in which they are held: tenant, team, agent, run."""
     limits: LimitProfile | None
     """Without one, the agent only reads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """A registered person or program that runs the gateway. Never an agent too: who trades does not hold the switch."""
+
+    principal: Principal
+    email: str
+    name: OperatorName

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.terms.asks import Ask, Unformed
-from gateway.terms.caller import Caller
+from gateway.terms.caller import Caller, Operator
 from gateway.terms.ids import OperationId, RequestId, RuleId
 
 Facts = Mapping[str, int | str | bool]
@@ -24,3 +24,16 @@ class Evidence:
     facts: Facts
     rules: tuple[RuleId, ...] = ()
     policy_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAct:
+    """Which operator asked for what, when."""
+
+    request: RequestId
+    at_unix_us: int
+    operator: Operator
+    what: str
+    """The method, such as `set_halt`."""
+    about: str
+    """Which scope or operation it names, as received: any text of any length."""

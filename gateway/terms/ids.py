@@ -16,6 +16,7 @@ Principal = NewType("Principal", str)
 """The `sub` of a verified token: a stable number, never reused."""
 
 AgentName = NewType("AgentName", str)
+OperatorName = NewType("OperatorName", str)
 TeamName = NewType("TeamName", str)
 TenantName = NewType("TenantName", str)
 ToolName = NewType("ToolName", str)

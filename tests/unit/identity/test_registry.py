@@ -3,9 +3,9 @@
 import pytest
 from made_tokens import EMAIL, SUB
 
-from gateway.identity.registry import RegisteredAgent, Registry, RegistryError
+from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Registry, RegistryError
 from gateway.identity.token import Claims
-from gateway.terms.caller import Budget
+from gateway.terms.caller import Budget, Operator
 from gateway.terms.ids import AgentName, Principal, TeamName, TenantName, ToolName
 from gateway.terms.money import Unit
 
@@ -76,3 +76,29 @@ def test_lists_every_fault():
     with pytest.raises(RegistryError) as caught:
         Registry([agent("a", sub="x"), agent("a", email="y")])
     assert len(caught.value.faults) == 3
+
+
+def test_finds_operators_and_tells_them_from_agents():
+    registry = Registry([agent(sub=SUB)], [RegisteredOperator(name="oncall", email="ops@acme.example")])
+    found = registry.find(said(sub="7", email="ops@acme.example"))
+    assert found == Operator(principal="7", email="ops@acme.example", name="oncall")
+    assert registry.find(said(sub=SUB)).agent
+
+
+def test_an_account_that_is_both_is_nobody():
+    """Its number is an agent's and its address an operator's: no fault of the file alone, so it shows in the token."""
+    registry = Registry([agent(sub=SUB)], [RegisteredOperator(name="oncall", email=EMAIL)])
+    assert registry.find(said(sub=SUB, email=EMAIL)) is None
+
+
+@pytest.mark.parametrize(
+    ("operator", "fault"),
+    [
+        (RegisteredOperator(name="oncall", sub=SUB), "An agent and an operator have the sub"),
+        (RegisteredOperator(name="oncall"), "Register operator 'oncall' with the `sub` or the `email`"),
+        (RegisteredOperator(name="", sub="7"), "Give every operator a name"),
+    ],
+)
+def test_refuses_operators_that_are_agents_or_nobody(operator, fault):
+    with pytest.raises(RegistryError, match=fault):
+        Registry([agent(sub=SUB)], [operator])

@@ -8,6 +8,7 @@ from gateway.settings.reading import read_file, read_settings
 
 SECOND_BUDGET = '[[budgets]]\nscope = "team:desk"\nunit = "notional_usd"\nwindow = "day"\namount = "50000"\n'
 ANALYST = 'email = "sa-analyst@acme-agents.iam.gserviceaccount.com"'
+OPERATOR = 'email = "sa-gateway-operator@acme-agents.iam.gserviceaccount.com"'
 AUDIENCE = '"https://gateway-service-123456789012.us-central1.run.app"'
 
 
@@ -55,7 +56,10 @@ def test_the_example_is_accepted(tmp_path):
         # Names.
         ('instance = "gateway"', 'instance = "a/b"', "ledger.instance: 'a/b' will not do"),
         ('role = "trader"', 'role = ""', "agents.trader.role: '' will not do"),
-        ("sa-analyst@acme", "sa-agent@acme", "agents: the email 'sa-agent@acme-agents.iam.gserviceaccount.com' stands"),
+        ("sa-analyst@acme", "sa-agent@acme", "agents and operators: the email 'sa-agent@acme-agents.iam.gserv"),
+        ("sa-gateway-operator@acme", "sa-agent@acme", "agents and operators: the email 'sa-agent@acme-agents.iam"),
+        ('name = "desk-oncall"', 'name = "Bob"', "operators#1.name: 'Bob' will not do"),
+        (OPERATOR, "", "operators.desk-oncall.email: is missing: write the service account's address"),
         (ANALYST, "", "agents.analyst.email: is missing: write the service account's address, or its number as subj"),
         (ANALYST, 'email = "Bob"', "agents.analyst.email: 'Bob' will not do: write the service account's address"),
         (ANALYST, 'subject = "12x"', "agents.analyst.subject: '12x' will not do: write the service account's number"),

@@ -1,0 +1,97 @@
+"""What an operator does: who is it, is it well formed, make it durable with its record."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.call.governed import Governed, note_operator
+from gateway.call.stations import Stations
+from gateway.ledger.halts import Halt
+from gateway.terms.asks import Unformed
+from gateway.terms.caller import Operator
+from gateway.terms.evidence import OperatorAct
+from gateway.terms.halts import reason_fault, scope_fault
+from gateway.terms.operations import Receipt
+from gateway.terms.passage import Passage
+from gateway.terms.verdict import Kind, Refusal, RefusedError, malformed
+
+_NO_OPERATOR: Final = Refusal(
+    kind=Kind.FORBIDDEN,
+    reason="operator.required",
+    sentence="Only an operator of this gateway may do this, and an agent never is one; the attempt is on record.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operated:
+    """A call of a known operator."""
+
+    at: Stations
+    passage: Passage
+    act: OperatorAct
+
+    @property
+    def operator(self) -> Operator:
+        """Whose call it is."""
+        return self.act.operator
+
+    @asynccontextmanager
+    async def recorded(self) -> AsyncIterator[None]:
+        """Leave a record of a refusal inside."""
+        try:
+            yield
+        except RefusedError as error:
+            await note_operator(self.at, self.act, error.refusal)
+            raise
+
+    def tell(self, event: str, **fields: object) -> None:
+        """Tell the witness, with what every event of this call says."""
+        said = {"request": self.act.request, "operator": self.operator.name, "ask": self.act.what}
+        self.at.witness.tell(event, said | {"about": self.act.about} | fields)
+
+
+async def operating(at: Stations, passage: Passage, what: str, about: str = "") -> Operated:
+    """Who is operating, from the token alone; an agent is refused, on record."""
+    with passage.stages.stage("identity"):
+        who = await at.identity.identify(passage.credentials)
+    if isinstance(who, Refusal):
+        raise RefusedError(who)
+    if not isinstance(who, Operator):
+        call = Governed(at=at, passage=passage, caller=who, ask=Unformed(what=what, about=about))
+        async with call.recorded():
+            raise RefusedError(_NO_OPERATOR)
+    act = OperatorAct(request=passage.request, at_unix_us=at.clock.unix_us(), operator=who, what=what, about=about)
+    return Operated(at=at, passage=passage, act=act)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """A halt switch as it stands now, and the record of it."""
+
+    halt: Halt
+    record: Receipt
+
+
+async def set_halt(at: Stations, passage: Passage, scope: str, reason: str) -> Switched:
+    """Engage a switch; once this returns, nothing of its scope is admitted."""
+    return await _switch(await operating(at, passage, "set_halt", scope), scope, reason, engaged=True)
+
+
+async def lift_halt(at: Stations, passage: Passage, scope: str, reason: str) -> Switched:
+    """Release a switch."""
+    return await _switch(await operating(at, passage, "lift_halt", scope), scope, reason, engaged=False)
+
+
+async def _switch(call: Operated, scope: str, reason: str, *, engaged: bool) -> Switched:
+    async with call.recorded():
+        for field, fault in (("scope", scope_fault(scope)), ("reason", reason_fault(reason))):
+            if fault:
+                raise RefusedError(malformed(field, fault))
+    halt = Halt(scope=scope, engaged=engaged, reason=reason, by=call.operator.name)
+    record = call.at.recorder.halt(scope, engaged=engaged, reason=reason, by=call.operator.name)
+    # Whether or not the operator waits for the answer, the switch is thrown.
+    with call.passage.stages.stage("commit"):
+        receipt = await call.at.effects.start(call.at.ledger.halt(halt, record))
+    call.tell("halt.set" if engaged else "halt.lifted", reason=reason)
+    return Switched(halt=halt, record=receipt)
