@@ -175,6 +175,7 @@ class StandIn:
                 method.reply,
             )
             for method in METHODS
+            if method.name in scripts
         }
 
     def _handler(self, name, script):
