@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from localcloud.process import end_with_parent
+
 START_S: Final = 30.0
 STOP_S: Final = 12.0
 """Cloud Run gives ten seconds from SIGTERM to SIGKILL."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class ProcessError(Exception):
@@ -71,7 +70,7 @@ class Processes:
                 stderr=out,
                 env={**self._environment, **(environment or {})},
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
         starting = Running(name=name, process=process, ready={}, log=log)
         self._running.append(starting)
@@ -110,10 +109,3 @@ class Processes:
 
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:].strip() or "its log is empty"
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this child when its parent ends, also when the parent is killed (Linux)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
-        os._exit(1)

@@ -1,7 +1,6 @@
 """The whole system on one machine: the outside world, the gateway behind its front door, and an agent."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from localcloud.demo.processes import Processes, Running
+from localcloud.process import clean_environment
 from policies import folder as shipped_policies
 
 AUDIENCE: Final = "https://gateway-service-123456789012.us-central1.run.app"
@@ -171,7 +171,7 @@ class Town:
 async def built(folder: Path, plan: Plan = Plan()) -> AsyncIterator[Town]:
     """Start everything, in the order in which it is needed; end everything when left."""
     folder.mkdir(parents=True, exist_ok=True)
-    async with Processes(folder, _clean_environment()) as processes:
+    async with Processes(folder, clean_environment()) as processes:
         yield await _started(processes, folder, plan)
 
 
@@ -226,14 +226,6 @@ async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
         exchange_key_id=key_id,
         exchange_secret=secret,
     )
-
-
-def _clean_environment() -> dict[str, str]:
-    """This process's environment without anything that would reach for a real cloud."""
-    reaching = ("GOOGLE_", "GCE_", "CLOUDSDK_", "GATEWAY_", "AGENT_", "K_", "APCA_", "PORT")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(reaching)}
-    proxies = ("http_proxy", "https_proxy", "all_proxy")
-    return {name: value for name, value in kept.items() if name.lower() not in proxies} | {"PYTHONUNBUFFERED": "1"}
 
 
 def _google() -> list[str]:

@@ -11,7 +11,8 @@ class Entry:
     """One request: what was asked by whom, and how it ended.
 
     `status` is what the client was shown, 0 when it left before; `reason` is empty unless the edge itself answered or
-    cut the reply off. `time` is in seconds since the epoch, `seconds` how long the request was here.
+    cut the reply off. `time` is in seconds since the epoch, `seconds` how long the request was here. `instance` is the
+    instance that took it, as whatever runs several of them calls it.
     """
 
     time: float
@@ -20,6 +21,7 @@ class Entry:
     status: int
     reason: str
     seconds: float
+    instance: str = ""
 
 
 class AccessLog:

@@ -1,5 +1,6 @@
 """What a front door is told when it starts: the container behind it, who may invoke it, and its limits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,15 +20,16 @@ class DoorConfigError(ValueError):
 class DoorConfig:
     """One Cloud Run service as its edge sees it. Durations are in seconds, windows in bytes; port 0 is any port.
 
-    `invokers` are the members that hold `roles/run.invoker`. `concurrency` is the number of requests that may be inside
-    the container at once; others wait `pending_seconds` for a place and are then told that no instance is available.
+    A container is named unless the door is given something else to stand before. `invokers` are the members that hold
+    `roles/run.invoker`. `concurrency` is the number of requests that may be inside the container at once; others wait
+    `pending_seconds` for a place and are then told that no instance is available.
     """
 
-    container_host: str
-    container_port: int
     audiences: tuple[str, ...]
     invokers: tuple[str, ...]
     certs_url: str
+    container_host: str = ""
+    container_port: int = 0
     host: str = "127.0.0.1"
     port: int = 0
     strip_signature: bool = True
@@ -43,7 +45,7 @@ class DoorConfig:
     def __post_init__(self) -> None:
         if not self.audiences or not all(self.audiences):
             raise DoorConfigError("Give the service's URL as audience: without one, no token could be checked.")
-        if not 0 < self.container_port < 65_536 or not 0 <= self.port < 65_536:
+        if not bool(self.container_host) <= self.container_port < 65_536 or not 0 <= self.port < 65_536:
             raise DoorConfigError("A container's port is 1 to 65535, the door's own 0 to 65535.")
         if not 1 <= self.concurrency <= 1000:
             raise DoorConfigError("The container's concurrency is 1 to 1000, as at Cloud Run.")
@@ -54,11 +56,24 @@ class DoorConfig:
         if min(self.pending_seconds, self.start_seconds, self.reconnect_seconds, self.drain_seconds) < 0:
             raise DoorConfigError("A duration cannot be negative.")
 
-    def members(self) -> frozenset[str]:
-        """Return the invokers without IAM's `serviceAccount:` or `user:` in front."""
-        bare = set()
-        for member in self.invokers:
-            for kind in _MEMBER_KINDS:
-                member = member.removeprefix(kind)  # noqa: PLW2901  # the same member, one prefix less
-            bare.add(member)
-        return frozenset(bare)
+    def access(self) -> "Access":
+        """Who may come in, for as long as the door stands."""
+        return Access(audiences=frozenset(self.audiences), members=bare_members(self.invokers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may come in at one moment: the audiences that tokens may name, and the e-mails of those who may invoke."""
+
+    audiences: frozenset[str]
+    members: frozenset[str]
+
+
+def bare_members(invokers: Iterable[str]) -> frozenset[str]:
+    """Return IAM's members without `serviceAccount:` or `user:` in front."""
+    bare = set()
+    for member in invokers:
+        for kind in _MEMBER_KINDS:
+            member = member.removeprefix(kind)  # noqa: PLW2901  # the same member, one prefix less
+        bare.add(member)
+    return frozenset(bare)

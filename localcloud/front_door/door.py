@@ -11,12 +11,12 @@ import aiohttp
 from h2.events import RequestReceived
 
 from localcloud.front_door.access_log import AccessLog, Entry
-from localcloud.front_door.config import DoorConfig
+from localcloud.front_door.config import Access, DoorConfig, DoorConfigError
 from localcloud.front_door.downstream import ClientLink
 from localcloud.front_door.edge import Edge
 from localcloud.front_door.keys import PublishedKeys
 from localcloud.front_door.relay import Exchange, Services
-from localcloud.front_door.upstream import Container
+from localcloud.front_door.upstream import Behind, Container
 
 _CLOSE_SECONDS = 0.5  # for a peer to take its last bytes
 
@@ -24,14 +24,25 @@ _CLOSE_SECONDS = 0.5  # for a peer to take its last bytes
 class FrontDoor:
     """`async with FrontDoor(config) as door`: listens inside; outside, every stream and socket of it is closed.
 
-    The container is not dialled before the first request. `clock` gives seconds since the epoch, for tokens and the
-    access log; `log_file` gets one JSON object a line. Raises OSError for a port that is taken.
+    It stands before the configuration's container, which is not dialled before the first request, or before `behind`.
+    `access` says at every request who may come in; the configuration does without it. `clock` gives seconds since the
+    epoch, for tokens and the access log; `log_file` gets one JSON object a line. Raises OSError for a taken port.
     """
 
     def __init__(
-        self, config: DoorConfig, *, clock: Callable[[], float] = time.time, log_file: TextIO | None = None
+        self,
+        config: DoorConfig,
+        *,
+        behind: Behind | None = None,
+        access: Callable[[], Access] | None = None,
+        clock: Callable[[], float] = time.time,
+        log_file: TextIO | None = None,
     ) -> None:
+        if behind is None and not config.container_host:
+            raise DoorConfigError("Say what stands behind the door: a container's host and port.")
         self.config = config
+        self._behind = behind
+        self._access = access or config.access
         self.host = config.host
         self.port = 0
         self._clock = clock
@@ -105,15 +116,15 @@ class FrontDoor:
             await self._stop.wait()
             server.close()
             await self._drain()
-            await self._services.container.close(_CLOSE_SECONDS)
+            await self._services.behind.close(_CLOSE_SECONDS)
             await asyncio.gather(*(client.closed(_CLOSE_SECONDS) for client in tuple(self._clients)))
 
     def _build(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> Services:
         keys = PublishedKeys(session, self.config.certs_url, self._clock)
         return Services(
             config=self.config,
-            edge=Edge(self.config, keys, self._clock),
-            container=Container(self.config, group),
+            edge=Edge(self._access, keys, self._clock, closed=self.config.ingress == "none"),
+            behind=self._behind or Container(self.config, group),
             log=self._log,
             clock=self._clock,
         )

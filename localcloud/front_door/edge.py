@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from localcloud.front_door.config import ALL_AUTHENTICATED_USERS, ALL_USERS, DoorConfig
+from localcloud.front_door.config import ALL_AUTHENTICATED_USERS, ALL_USERS, Access
 from localcloud.front_door.invoker import Claims, credential, objection, parse, verify
 from localcloud.front_door.keys import KeysUnavailableError, PublishedKeys
 from localcloud.front_door.refusals import (
@@ -28,12 +28,16 @@ class Admission:
 
 
 class Edge:
-    """Decides who comes in. A signature is checked once; time, audience and binding at every request."""
+    """Decides who comes in. A signature is checked once; time, audience and binding at every request.
 
-    def __init__(self, config: DoorConfig, keys: PublishedKeys, clock: Callable[[], float]) -> None:
-        self._closed = config.ingress == "none"
-        self._audiences = frozenset(config.audiences)
-        self._invokers = config.members()
+    `access` is asked at every request: a grant counts from when it is made.
+    """
+
+    def __init__(
+        self, access: Callable[[], Access], keys: PublishedKeys, clock: Callable[[], float], *, closed: bool
+    ) -> None:
+        self._closed = closed
+        self._access = access
         self._keys = keys
         self._clock = clock
         self._verified: dict[str, Claims] = {}
@@ -42,17 +46,18 @@ class Edge:
         """Return the admission of a request with these headers; raises Refused."""
         if self._closed:
             raise Refused(INGRESS_CLOSED)
-        if ALL_USERS in self._invokers:
+        access = self._access()
+        if ALL_USERS in access.members:
             return Admission()  # nobody is asked for a token, so none is checked and none is stripped
         shown = credential(headers)
         if shown is None:
             raise Refused(TOKEN_MISSING)
         claims = self._verified.get(shown.token) or await self._verify(shown.token)
-        refusal = objection(claims, self._audiences, self._clock())
+        refusal = objection(claims, access.audiences, self._clock())
         if refusal is not None:
             raise Refused(refusal)
-        known = claims.email_verified and claims.email in self._invokers
-        if not known and ALL_AUTHENTICATED_USERS not in self._invokers:
+        known = claims.email_verified and claims.email in access.members
+        if not known and ALL_AUTHENTICATED_USERS not in access.members:
             raise Refused(NOT_INVOKER, caller=claims.email)
         return Admission(email=claims.email, checked_header=shown.header)
 

@@ -15,7 +15,7 @@ from localcloud.front_door.head import Arrival, for_container
 from localcloud.front_door.leg import Leg
 from localcloud.front_door.outbox import Outbox
 from localcloud.front_door.refusals import CONNECTION_ERROR, TIMED_OUT, Headers, Refusal, Refused, page
-from localcloud.front_door.upstream import Container, ContainerLink
+from localcloud.front_door.upstream import Behind, ContainerLink
 
 _LINGER = 5.0  # seconds that a client has to fetch the edge's own answer
 _LEFT = "client-left"
@@ -27,7 +27,7 @@ class Services:
 
     config: DoorConfig
     edge: Edge
-    container: Container
+    behind: Behind
     log: AccessLog
     clock: Callable[[], float]
 
@@ -53,6 +53,7 @@ class Exchange:
             headers=event.headers, address=link.address, strip_signature=services.config.strip_signature
         )
         self._caller = ""
+        self._instance = ""
 
     async def run(self) -> None:
         """Live until both sides have said all, one has left, or the request's time is over."""
@@ -71,6 +72,7 @@ class Exchange:
                     status=self.status,
                     reason=self.cut_short,
                     seconds=round(asyncio.get_running_loop().time() - started, 6),
+                    instance=self._instance,
                 )
             )
 
@@ -81,13 +83,13 @@ class Exchange:
 
     async def _carry(self) -> Refusal | None:
         """Return how the request failed, or None when the container's response went through or the client left."""
-        config, container = self._services.config, self._services.container
         try:
-            async with asyncio.timeout(config.timeout_seconds):
+            async with asyncio.timeout(self._services.config.timeout_seconds):
                 admission = await self._services.edge.admit(self._arrival.headers)
                 self._caller = admission.email
-                async with container.place():
-                    self._open(await container.link(), admission)
+                async with self._services.behind.entered() as link:
+                    self._instance = link.instance
+                    self._open(link, admission)
                     return await self.over
         except Refused as refused:
             self._caller = self._caller or refused.caller

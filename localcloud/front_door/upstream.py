@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from h2.events import (
     ConnectionTerminated,
@@ -25,8 +26,9 @@ _DIAL_PAUSE = 0.02  # seconds between two tries to reach a container that does n
 class ContainerLink(Link):
     """One connection to the container: h2c with prior knowledge, as Cloud Run speaks it (study, section 1.1)."""
 
-    def __init__(self, stream_window: int) -> None:
+    def __init__(self, stream_window: int, instance: str) -> None:
         super().__init__(client_side=True, stream_window=stream_window, advertised_streams=100)
+        self.instance = instance
         self.draining = False
         self.settled: asyncio.Future[bool] = self._loop.create_future()
 
@@ -103,16 +105,35 @@ class ContainerLink(Link):
             self._loop.call_soon(self.close)  # behind the write of the last frames
 
 
-class Container:
-    """The one container at a fixed address, its connections, and the places inside it."""
+class Behind(Protocol):
+    """What stands behind a door."""
 
-    def __init__(self, config: DoorConfig, group: asyncio.TaskGroup) -> None:
+    def entered(self) -> contextlib.AbstractAsyncContextManager[ContainerLink]:
+        """Hold a place inside, and give a connection with room for one more stream. Raises Refused without one."""
+        ...
+
+    async def close(self, seconds: float) -> None:
+        """Close all connections, each within `seconds`."""
+        ...
+
+
+class Container:
+    """The one container at a fixed address, its connections, and the places inside it; `name` is for the access log."""
+
+    def __init__(self, config: DoorConfig, group: asyncio.TaskGroup, name: str = "") -> None:
         self._config = config
         self._group = group
+        self._name = name
         self._links: list[ContainerLink] = []
         self._places = asyncio.Semaphore(config.concurrency)
         self._reached = False
         self._dialling: asyncio.Task[Refusal | None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def entered(self) -> AsyncIterator[ContainerLink]:
+        """See `Behind`."""
+        async with self.place():
+            yield await self.link()
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -160,7 +181,7 @@ class Container:
         while True:
             try:
                 _, link = await loop.create_connection(
-                    lambda: ContainerLink(self._config.stream_window),
+                    lambda: ContainerLink(self._config.stream_window, self._name),
                     self._config.container_host,
                     self._config.container_port,
                 )

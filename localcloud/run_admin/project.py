@@ -1,5 +1,6 @@
 """The project around the services: its enabled APIs, service accounts, secrets, repositories and their policies."""
 
+import base64
 import hashlib
 import re
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 from localcloud.run_admin.config import APIS_ALWAYS_ON, AdminConfig
 from localcloud.run_admin.errors import ApiError, already_exists, disabled, not_found
 from localcloud.run_admin.policies import Policy
-from localcloud.run_admin.shapes import JsonObject
+from localcloud.run_admin.shapes import JsonObject, text
 
 SECRET_ACCESSOR: Final = "roles/secretmanager.secretAccessor"  # noqa: S105 - a role's name
 TOKEN_CREATORS: Final = ("roles/iam.serviceAccountTokenCreator",)
@@ -27,6 +28,7 @@ class Project:
         self.apis = {*config.apis, *APIS_ALWAYS_ON}
         self.accounts = {config.email(account): Policy() for account in config.accounts}
         self._secrets = {name: (versions, Policy()) for name, versions in config.secrets.items()}
+        self._values: dict[tuple[str, str], bytes] = {}
         self._display_names: dict[str, str] = {}
         self._repositories: dict[str, JsonObject] = {}
 
@@ -122,10 +124,15 @@ class Project:
         self._secrets[name] = (0, Policy())
         return {"name": self._secret_path(name), "replication": {"automatic": {}}}
 
-    def add_version(self, name: str) -> JsonObject:
-        """One version more; its value is not kept."""
+    def add_version(self, name: str, payload: JsonObject) -> JsonObject:
+        """One version more, with its value in base64. Raises ApiError 400 for a payload that is none."""
         versions, policy = self._secret(name)
+        try:
+            value = base64.b64decode(text(payload, "data"), validate=True)
+        except ValueError as error:
+            raise ApiError(400, "Invalid value at 'payload.data': Base64 decoding failed.") from error
         self._secrets[name] = (versions + 1, policy)
+        self._values[name, str(versions + 1)] = value
         return self.version(name, "latest")
 
     def version(self, name: str, version: str) -> JsonObject:
@@ -135,6 +142,11 @@ class Project:
         if not (wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= versions):
             raise not_found(f"{self._secret_path(name)}/versions/{version}")
         return {"name": f"{self._secret_path(name)}/versions/{wanted}", "state": "ENABLED"}
+
+    def secret_value(self, name: str, version: str) -> bytes:
+        """What a version of a secret holds; empty for one that was there from the beginning."""
+        versions, _ = self._secret(name)
+        return self._values.get((name, str(versions) if version == "latest" else version), b"")
 
     def secret_policy(self, name: str) -> Policy:
         """Who may read a secret."""

@@ -49,7 +49,8 @@ class Revision:
     generation: int
     template: JsonObject
     created: str
-    failure: Failure | None
+    failure: Failure | None = None
+    """Why it is not ready, once that is known."""
 
     def document(self, namespace: str, *, ready: bool) -> JsonObject:
         """As the API writes it. A revision that is still starting is neither ready nor failed."""

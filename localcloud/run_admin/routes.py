@@ -126,7 +126,12 @@ class Routes:
             ("POST", usage, "/v1/projects/{p}/services/{api}:enable", lambda a: self._enable([a.parts["api"]])),
             ("POST", usage, "/v1/projects/{p}/services:batchEnable", lambda a: self._enable(_names(a.body))),
             ("POST", secrets, "/v1/projects/{p}/secrets", lambda a: project.create_secret(a.query.get("secretId", ""))),
-            ("POST", secrets, f"{secret}:addVersion", lambda a: project.add_version(a.parts["secret"])),
+            (
+                "POST",
+                secrets,
+                f"{secret}:addVersion",
+                lambda a: project.add_version(a.parts["secret"], table(a.body, "payload")),
+            ),
             (
                 "GET",
                 secrets,

@@ -19,6 +19,7 @@ from localcloud.run_admin.config import AdminConfig
 from localcloud.run_admin.errors import ApiError
 from localcloud.run_admin.project import Project
 from localcloud.run_admin.routes import APIS, Asked, Routes
+from localcloud.run_admin.runtime import Runtime
 from localcloud.run_admin.services import Services
 from localcloud.run_admin.shapes import JsonObject
 from localcloud.run_admin.tokens import TokenMint
@@ -32,14 +33,22 @@ class RunAdmin:
     """`async with RunAdmin(config) as admin`: it listens inside. `admin.url` is the proxy that gcloud is given.
 
     `requests` holds "METHOD host/path" of the last thousand requests, `faults` takes orders to fail or to be late. The
-    issuer is the one whose keys a front door trusts; without one, a new one is made. Raises OSError for a taken port.
+    issuer is the one whose keys a front door trusts; without one, a new one is made. `runtime` runs the revisions;
+    without one, they become what the configuration says. Raises OSError for a taken port.
     """
 
-    def __init__(self, config: AdminConfig, *, issuer: Issuer | None = None, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        config: AdminConfig,
+        *,
+        issuer: Issuer | None = None,
+        runtime: Runtime | None = None,
+        clock: Clock = time.time,
+    ) -> None:
         self.config = config
         self.issuer = issuer or Issuer(clock=clock)
         self.project = Project(config)
-        self.services = Services(self.project, _stamps(clock))
+        self.services = Services(self.project, _stamps(clock), runtime)
         self.faults = Faults()
         self.requests: deque[str] = deque(maxlen=_REQUESTS_KEPT)
         self.url = ""

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from localcloud.run_admin.errors import ApiError, Violation, aborted, already_exists, invalid, not_found
 from localcloud.run_admin.policies import Policy
 from localcloud.run_admin.project import Project
-from localcloud.run_admin.revisions import Revision, failure_of, revision_name
+from localcloud.run_admin.revisions import Revision, revision_name
 from localcloud.run_admin.rules import service_faults
+from localcloud.run_admin.runtime import Runtime, Told
 from localcloud.run_admin.shapes import Json, JsonObject, rows, table, text, texts
 from localcloud.run_admin.status import Standing, status_of
 
@@ -29,11 +30,15 @@ class Service:
 
 
 class Services:
-    """Cloud Run in one region of one project. `now` gives RFC 3339 times. Raises ApiError for what it refuses."""
+    """Cloud Run in one region of one project. `now` gives RFC 3339 times. Raises ApiError for what it refuses.
 
-    def __init__(self, project: Project, now: Callable[[], str]) -> None:
+    `runtime` runs revisions; without one, they become what the project's configuration says of their images.
+    """
+
+    def __init__(self, project: Project, now: Callable[[], str], runtime: Runtime | None = None) -> None:
         self._project = project
         self._now = now
+        self._runtime = runtime or Told(project.config)
         self._services: dict[str, Service] = {}
 
     def create(self, wanted: JsonObject, *, dry_run: bool) -> JsonObject:
@@ -70,6 +75,7 @@ class Services:
         """Remove a service with its revisions."""
         self.find(name)
         del self._services[name]
+        self._runtime.remove(name)
         return {"kind": "Status", "status": "Success"}
 
     def revisions(self, service: str) -> list[Json]:
@@ -117,7 +123,7 @@ class Services:
             target.pop("url", None)
         changed = spec != service.spec
         if changed:
-            self._revise(service, spec)
+            self._revise(service, spec, dry_run=dry_run)
         metadata = table(wanted, "metadata")
         service.metadata = {"labels": table(metadata, "labels"), "annotations": table(metadata, "annotations")}
         service.spec = spec
@@ -128,7 +134,7 @@ class Services:
             self._settle(service)
         return self._document(service)
 
-    def _revise(self, service: Service, spec: JsonObject) -> None:
+    def _revise(self, service: Service, spec: JsonObject, *, dry_run: bool) -> None:
         """Count a generation, and make a revision of it if the template has changed. Nothing is kept on a refusal."""
         template = table(spec, "template")
         generation = service.generation + 1
@@ -141,27 +147,32 @@ class Services:
         for index, target in enumerate(rows(spec, "traffic")):
             if (pinned := text(target, "revisionName")) and pinned not in names:
                 raise invalid([Violation(f"spec.traffic[{index}].revisionName", f"Revision '{pinned}' is not found.")])
-        service.generation = generation
         if new:
-            service.revisions[name] = self._started(service, name, template)
+            revision = Revision(
+                name=name,
+                service=service.name,
+                generation=generation,
+                template=copy.deepcopy(template),
+                created=self._now(),
+            )
+            if not dry_run:
+                self._runtime.begin(revision)
+            service.revisions[name] = revision
             service.standing.created = name
-
-    def _started(self, service: Service, name: str, template: JsonObject) -> Revision:
-        starts = self._project.config.starts
-        images = [text(container, "image") for container in rows(table(template, "spec"), "containers")]
-        failures = (failure_of(starts.get(image, "ready"), image) for image in images)
-        return Revision(
-            name=name,
-            service=service.name,
-            generation=service.generation,
-            template=copy.deepcopy(template),
-            created=self._now(),
-            failure=next((failure for failure in failures if failure is not None), None),
-        )
+        service.generation = generation
 
     def _settle(self, service: Service) -> None:
-        if not service.polls_left and service.standing.settled < service.generation:
-            service.standing.settle(service.generation, service.revisions, rows(service.spec, "traffic"))
+        """Once it is known what became of the newest revision, calls go where they were asked to go, if they can."""
+        standing = service.standing
+        if service.polls_left or standing.settled == service.generation:
+            return
+        newest = service.revisions[standing.created]
+        if (outcome := self._runtime.outcome(newest)) is None:
+            return
+        service.revisions[newest.name] = replace(newest, failure=outcome.failure)
+        standing.settle(service.generation, service.revisions, rows(service.spec, "traffic"))
+        if standing.traffic:
+            self._runtime.route(service.name, table(service.metadata, "annotations"), standing.traffic)
 
     def _document(self, service: Service) -> JsonObject:
         config = self._project.config
@@ -181,8 +192,13 @@ class Services:
                 "annotations": dict[str, Json](texts(service.metadata, "annotations")),
             },
             "spec": copy.deepcopy(service.spec),
-            "status": status_of(service.standing, service.generation, url),
+            "status": status_of(service.standing, service.generation, url, self._tag_url(service.name, url)),
         }
+
+    def _tag_url(self, service: str, url: str) -> Callable[[str], str]:
+        scheme, _, host = url.partition("://")
+        made = scheme == "https"
+        return lambda tag: self._runtime.tag_url(service, tag) or (f"https://{tag}---{host}" if made else url)
 
     def _revision_document(self, service: Service, revision: Revision) -> JsonObject:
         newest = revision.name == service.standing.created

@@ -1,6 +1,6 @@
 """Where a service stands: which revision is ready, where its traffic goes, and what its conditions say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from localcloud.run_admin.revisions import Failure, Revision
@@ -40,14 +40,14 @@ class Standing:
         self.routes = Failure(reason="RevisionFailed", message=message)
 
 
-def status_of(standing: Standing, generation: int, url: str) -> JsonObject:
+def status_of(standing: Standing, generation: int, url: str, tag_url: Callable[[str], str]) -> JsonObject:
     """The status of a service; until its newest generation has settled, nothing is known of it."""
     settled = standing.settled == generation
     status: JsonObject = {
         "observedGeneration": generation,
         "conditions": list[Json](_conditions(standing, settled=settled)),
         "latestCreatedRevisionName": standing.created,
-        "traffic": [_with_url(target, url) for target in standing.traffic],
+        "traffic": [_with_url(target, tag_url) for target in standing.traffic],
         "url": url,
         "address": {"url": url},
     }
@@ -81,10 +81,7 @@ def _resolved(target: JsonObject, ready: str) -> JsonObject:
     return {**target, "revisionName": name}
 
 
-def _with_url(target: JsonObject, url: str) -> JsonObject:
-    """A target with a tag has an address of its own; one on this machine has no room for a tag in its name."""
+def _with_url(target: JsonObject, tag_url: Callable[[str], str]) -> JsonObject:
+    """A target with a tag has an address of its own."""
     tag = text(target, "tag")
-    if not tag:
-        return target
-    scheme, _, host = url.partition("://")
-    return {**target, "url": f"{scheme}://{tag}---{host}" if scheme == "https" else url}
+    return {**target, "url": tag_url(tag)} if tag else target

@@ -24,9 +24,9 @@ STRANGER = "sa-other@local-project.iam.gserviceaccount.com"
 WINDOW = Configuration(http2_stream_window_size=65_535)
 
 
-async def eventually(condition):
+async def eventually(condition, seconds=5):
     """Wait until a condition holds that nobody announces: the state of the other end, of a log, of a library."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.002)
 
