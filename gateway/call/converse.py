@@ -95,7 +95,7 @@ def _ask(model: Model, prompt: Prompt) -> ChatAsk:
         model=model.name,
         conversation=prompt.conversation,
         max_output_tokens=asked or model.max_output_tokens,
-        input_tokens_bound=prompt_tokens_bound(prompt.conversation),
+        input_tokens_bound=prompt_tokens_bound(prompt.conversation, model.inputs),
         run=prompt.run,
         digest=prompt.digest,
     )

@@ -66,10 +66,10 @@ class Tally:
     def usage(self) -> Usage:
         """What to charge now: the upstream's word, and for what came after it more than that can have been."""
         if self._told is None:
-            return Usage(input_tokens=self.ask.input_tokens_bound, output_tokens=self._counted(0))
-        if self._ending is not None:
+            return Usage(input_tokens=self.ask.input_tokens_bound, output_tokens=self._counted(0), estimated=True)
+        if self._ending is not None and not self._told.estimated:
             return self._told
-        return replace(self._told, output_tokens=self._counted(self._told.output_tokens))
+        return replace(self._told, output_tokens=self._counted(self._told.output_tokens), estimated=True)
 
     @property
     def cost(self) -> MicroUsd:
@@ -95,6 +95,7 @@ class Tally:
             "output_tokens": usage.output_tokens,
             "thinking_tokens": usage.thinking_tokens,
             "cached_tokens": usage.cached_tokens,
+            "usage_estimated": usage.estimated,
             "cost_micro_usd": self.cost,
             "text_sha256": self._text.hexdigest(),
         }

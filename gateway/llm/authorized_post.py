@@ -66,6 +66,7 @@ class AuthorizedPost:
         At the end, a reply that was read whole leaves its connection for the next call; any other is cut at once.
         """
         reply = await self._accepted(url, body)
+        del body  # the reply may take an hour, and the prompt is not needed again
         try:
             yield reply
         finally:

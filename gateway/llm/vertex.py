@@ -1,30 +1,26 @@
 """Vertex AI over REST: streamGenerateContent as server-sent events, and countTokens (REST v1)."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from gateway.llm.abilities import Abilities
 from gateway.llm.authorized_post import AuthorizedPost
-from gateway.llm.bodies import BodyTooLargeError, whole_body
-from gateway.llm.constraint import constraint_refusal
 from gateway.llm.credentials import Credentials
-from gateway.llm.event_stream import EventStream, Patience
-from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.llm.event_stream import Patience
+from gateway.llm.streamed import counted, sending, streamed
 from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import Chunk, Conversation
-from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.models import Model
 from gateway.terms.verdict import Refusal
 
-COUNT_BYTES_MAX: Final = 64 * 1024
-COUNT_S: Final = 30.0
 IDLE_S: Final = 120.0
 """No event for so long ends the stream: thinking models may be silent for a minute."""
 
@@ -33,9 +29,6 @@ TOTAL_S: Final = 3_300.0
 
 TAIL_S: Final = 2.0
 """What may follow the finish reason is a count of tokens and the end of the body; both come at once."""
-
-BYTES_PER_TOKEN: Final = 4 * 1024
-"""One event with one token and all that Google puts around it."""
 
 _PLACE: Final = re.compile(r"[a-z0-9-]{1,64}")
 _PROJECT: Final = re.compile(r"[a-z0-9.:-]{1,128}")
@@ -84,11 +77,24 @@ class VertexConfig:
             return f"https://aiplatform.{self.location}.rep.googleapis.com"
         return f"https://{self.location}-aiplatform.googleapis.com"
 
-    def url(self, model: str, method: str) -> str:
-        """The URL of a method of a model."""
-        parts = (self.project, self.location, model)
-        project, location, name = (quote(part, safe="") for part in parts)
-        return f"{self.base}/v1/projects/{project}/locations/{location}/publishers/google/models/{name}:{method}"
+    @property
+    def place(self) -> str:
+        """The resource under which everything is."""
+        return f"projects/{quote(self.project, safe='')}/locations/{quote(self.location, safe='')}"
+
+    def url(self, publisher: str, model: str, method: str) -> str:
+        """The URL of a method of a publisher's model."""
+        return f"{self.base}/v1/{self.place}/publishers/{publisher}/models/{quote(model, safe='')}:{method}"
+
+
+ABILITIES: Final = Abilities(
+    settings=frozenset(
+        {"temperature", "top_p", "top_k", "stop_sequences", "seed", "presence_penalty", "frequency_penalty"}
+    ),
+    guards=True,
+    cached_content=True,
+    references=frozenset({"gs", "https"}),
+)
 
 
 class Vertex:
@@ -106,46 +112,15 @@ class Vertex:
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:
         """See `Upstream`."""
-        return constraint_refusal(model, conversation.constraint)
+        return ABILITIES.refusal(model, conversation)
 
-    async def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
-        """The answer as it comes; ends with exactly one `Ending` or raises `UpstreamError`.
+    def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
+        """See `Upstream`."""
+        url = self._config.url("google", model.upstream_id, "streamGenerateContent") + "?alt=sse"
+        sent = sending(url, partial(chat_body, model, ask, self._config.place), ask)
+        return streamed(self._post, sent, Answer(call_ids, ask.max_output_tokens), self._patience)
 
-        The upstream is asked for at most `ask.max_output_tokens`; one that goes on regardless is ended by what so
-        many tokens can be at most, in characters and in bytes.
-        """
-        url = self._config.url(model.upstream_id, "streamGenerateContent") + "?alt=sse"
-        answer = Answer(call_ids, ask.max_output_tokens)
-        bytes_max = EVENT_BYTES_MAX + ask.max_output_tokens * BYTES_PER_TOKEN
-        async with self._post.answered(url, chat_body(ask)) as reply:
-            _refuse_other_forms(reply)
-            with EventStream(reply, self._patience, bytes_max) as stream:
-                while (events := await stream.more(whole=answer.ended)) is not None:
-                    for data in events:
-                        for chunk in answer.chunks(data):
-                            yield chunk
-        if not answer.ended:
-            where = "inside an event" if stream.pending else "without a finish reason"
-            raise UpstreamError(Fault.TRUNCATED, f"the stream ended {where}")
-        yield answer.end()
-
-    async def count(self, model: Model, ask: CountAsk) -> int:
-        """Tokens of a prompt; raises `UpstreamError`."""
-        url = self._config.url(model.upstream_id, "countTokens")
-        try:
-            async with asyncio.timeout(COUNT_S), self._post.answered(url, count_body(ask.conversation)) as reply:
-                return read_count(await whole_body(reply, COUNT_BYTES_MAX))
-        except TimeoutError as error:
-            raise UpstreamError(Fault.STALLED, f"no count within {COUNT_S:g} s") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamError(Fault.TRUNCATED, repr(error)) from error
-        except BodyTooLargeError as error:
-            raise UpstreamError(Fault.TOO_LARGE, f"count: {error}") from None
-
-
-def _refuse_other_forms(reply: aiohttp.ClientResponse) -> None:
-    coding = reply.headers.get("Content-Encoding", "identity")
-    if coding != "identity":
-        raise UpstreamError(Fault.MALFORMED, f"a body coded as {coding[:64]!r}, which nobody asked for")
-    if reply.content_type != "text/event-stream":
-        raise UpstreamError(Fault.MALFORMED, f"a body of type {reply.content_type[:64]!r} instead of events")
+    async def count(self, model: Model, ask: CountAsk) -> int | None:
+        """See `Upstream`."""
+        url = self._config.url("google", model.upstream_id, "countTokens")
+        return read_count(await counted(self._post, url, count_body(ask.conversation)))

@@ -11,8 +11,16 @@ from gateway.terms.conversation import (
     RegexConstraint,
     Thinking,
 )
+from gateway.terms.inputs import Guard, Harm
 from gateway.terms.limits import SCHEMA_BYTES_MAX
-from generated.agentic.gateway.v1 import GenerationSettings, ResponseConstraint, ThinkingLevel
+from generated.agentic.gateway.v1 import (
+    GenerationSettings,
+    ResponseConstraint,
+    SafetySetting,
+    SafetySettingCategory,
+    SafetySettingThreshold,
+    ThinkingLevel,
+)
 
 _THINKING: Final = {
     ThinkingLevel.UNSPECIFIED: Thinking.UNSPECIFIED,
@@ -20,6 +28,19 @@ _THINKING: Final = {
     ThinkingLevel.LOW: Thinking.LOW,
     ThinkingLevel.MEDIUM: Thinking.MEDIUM,
     ThinkingLevel.HIGH: Thinking.HIGH,
+}
+_HARMS: Final = {
+    SafetySettingCategory.HATE_SPEECH: Harm.HATE_SPEECH,
+    SafetySettingCategory.DANGEROUS_CONTENT: Harm.DANGEROUS_CONTENT,
+    SafetySettingCategory.HARASSMENT: Harm.HARASSMENT,
+    SafetySettingCategory.SEXUALLY_EXPLICIT: Harm.SEXUALLY_EXPLICIT,
+}
+_GUARDS: Final = {
+    SafetySettingThreshold.BLOCK_LOW_AND_ABOVE: Guard.BLOCK_LOW_AND_ABOVE,
+    SafetySettingThreshold.BLOCK_MEDIUM_AND_ABOVE: Guard.BLOCK_MEDIUM_AND_ABOVE,
+    SafetySettingThreshold.BLOCK_ONLY_HIGH: Guard.BLOCK_ONLY_HIGH,
+    SafetySettingThreshold.BLOCK_NONE: Guard.BLOCK_NONE,
+    SafetySettingThreshold.OFF: Guard.OFF,
 }
 STOP_SEQUENCES_MAX: Final = 5
 STOP_SEQUENCE_LENGTH_MAX: Final = 64
@@ -71,6 +92,19 @@ def constraint(asked: ResponseConstraint | None) -> Constraint | None:
             raise malformed("constraint.choice.texts", f"send 1 to {CHOICES_MAX} different, non-empty texts")
         return ChoiceConstraint(texts=tuple(texts))
     raise malformed("constraint", "needs json_schema, regex or choice")
+
+
+def guards(settings: list[SafetySetting]) -> dict[Harm, Guard]:
+    """How strictly the upstream is to guard; whether it may be that loose is the model's to say."""
+    found: dict[Harm, Guard] = {}
+    for place, setting in enumerate(settings):
+        harm, guard = _HARMS.get(setting.category), _GUARDS.get(setting.threshold)
+        if harm is None or harm in found:
+            raise malformed(f"safety_settings[{place}].category", "say which, and each at most once")
+        if guard is None:
+            raise malformed(f"safety_settings[{place}].threshold", "say which")
+        found[harm] = guard
+    return found
 
 
 def _within(name: str, value: float | None, least: int, most: int) -> None:

@@ -25,6 +25,7 @@ from generated.agentic.gateway.v1 import (
     FinishReason,
     ListModelsRequest,
     ListModelsResponse,
+    MediaInput,
     Model,
     TextDelta,
     ThoughtDelta,
@@ -43,6 +44,7 @@ _FINISHES: Final = {
     Finished.MALFORMED_TOOL_CALL: FinishReason.MALFORMED_TOOL_CALL,
     Finished.BUDGET_SPENT: FinishReason.BUDGET_SPENT,
     Finished.OTHER: FinishReason.OTHER,
+    Finished.CONSTRAINT_UNMET: FinishReason.CONSTRAINT_UNMET,
 }
 
 
@@ -93,6 +95,7 @@ def _usage(spent: Spent) -> Usage:
         thinking_tokens=spent.usage.thinking_tokens,
         cached_tokens=spent.usage.cached_tokens,
         cost_micro_usd=spent.cost,
+        estimated=spent.usage.estimated,
     )
 
 
@@ -117,4 +120,8 @@ def _model(model: ConfiguredModel) -> Model:
         constraints=sorted(model.constraints),
         input_price_micro_usd_per_million=model.price.input,
         output_price_micro_usd_per_million=model.price.output,
+        verified_constraints=sorted(model.verified),
+        media=[MediaInput(mime_type=kind, tokens_max=most) for kind, most in sorted(model.inputs.media.items())],
+        file_prefixes=list(model.inputs.file_prefixes),
+        cached_contents=sorted(model.inputs.cached),
     )

@@ -4,8 +4,9 @@ import hashlib
 from typing import Final
 
 from gateway.call.prompted import Prompt
+from gateway.services.files import file_data, inline_data, refuse_too_many_files
 from gateway.services.form import function_name, json_object, malformed, run_id
-from gateway.services.generation import constraint, generation
+from gateway.services.generation import constraint, generation, guards
 from gateway.terms.conversation import (
     Choosing,
     Conversation,
@@ -55,6 +56,8 @@ def chat_prompt(request: ChatRequest) -> Prompt:
         allowed_functions=allowed,
         generation=generation(request.settings),
         constraint=constraint(request.constraint),
+        guards=guards(request.safety_settings),
+        cached_content=request.cached_content,
     )
     return Prompt(conversation=conversation, run=run_id(request.run_id), digest=_digest(request))
 
@@ -80,6 +83,7 @@ def _turns(contents: list[Content]) -> tuple[Turn, ...]:
     if len(contents) > CONTENTS_MAX:
         raise malformed("contents", f"send at most {CONTENTS_MAX} turns")
     turns = tuple(_turn(content, f"contents[{place}]") for place, content in enumerate(contents))
+    refuse_too_many_files(turns)
     if turns[-1].speaker is not Speaker.USER:
         raise malformed(f"contents[{len(turns) - 1}].role", "the last turn must be the user's")
     return turns
@@ -104,12 +108,23 @@ def _part(part: PartMessage, speaker: Speaker, field: str) -> Part:
     if part.tool_call is not None:
         _only(Speaker.MODEL, speaker, f"{field}.tool_call")
         return _tool_call(part.tool_call, part.signature, f"{field}.tool_call")
+    return _given(part, speaker, field)
+
+
+def _given(part: PartMessage, speaker: Speaker, field: str) -> Part:
+    """A part that only a user's turn can have."""
+    if part.signature and (part.tool_result or part.inline_data or part.file_data):
+        raise malformed(f"{field}.signature", "this part has none: no model wrote it")
     if part.tool_result is not None:
         _only(Speaker.USER, speaker, f"{field}.tool_result")
-        if part.signature:
-            raise malformed(f"{field}.signature", "a tool_result has none: no model wrote it")
         return _tool_result(part.tool_result, f"{field}.tool_result")
-    raise malformed(field, "a part needs text, thought, tool_call or tool_result")
+    if part.inline_data is not None:
+        _only(Speaker.USER, speaker, f"{field}.inline_data")
+        return inline_data(part.inline_data, f"{field}.inline_data")
+    if part.file_data is not None:
+        _only(Speaker.USER, speaker, f"{field}.file_data")
+        return file_data(part.file_data, f"{field}.file_data")
+    raise malformed(field, "a part needs text, thought, tool_call, tool_result, inline_data or file_data")
 
 
 def _tool_call(call: ToolCall, signature: bytes, field: str) -> FunctionCall:

@@ -1,7 +1,10 @@
 """A conversation with a model, in no provider's words."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from gateway.terms.inputs import NO_INPUTS, FileData, Guard, Harm, InlineData, Inputs
 
 
 class Speaker(StrEnum):
@@ -47,7 +50,7 @@ class FunctionResult:
     result_json: str
 
 
-Part = Text | Thought | FunctionCall | FunctionResult
+Part = Text | Thought | FunctionCall | FunctionResult | InlineData | FileData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,10 @@ class Conversation:
     allowed_functions: tuple[str, ...] = ()
     generation: Generation = Generation()
     constraint: Constraint | None = None
+    guards: Mapping[Harm, Guard] = field(default_factory=dict)
+    """What the caller has set of the provider's own guards."""
+    cached_content: str = ""
+    """Which of the operator's cached beginnings comes before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +153,8 @@ class Usage:
     output_tokens: int = 0
     thinking_tokens: int = 0
     cached_tokens: int = 0
+    estimated: bool = False
+    """The upstream has not counted (yet): these are bounds of the gateway's own."""
 
 
 class Finish(StrEnum):
@@ -160,6 +169,8 @@ class Finish(StrEnum):
     MALFORMED_TOOL_CALL = "malformed_tool_call"
     BUDGET_SPENT = "budget_spent"
     OTHER = "other"
+    CONSTRAINT_UNMET = "constraint_unmet"
+    """It stopped as if all was said, and what it said has not the form it was to have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,23 +186,37 @@ Chunk = Text | Thought | FunctionCall | Usage | Ending
 """What a model upstream yields: parts as they come, usage when it is told, and exactly one `Ending`, last."""
 
 
-def prompt_tokens_bound(conversation: Conversation) -> int:
+def prompt_tokens_bound(conversation: Conversation, inputs: Inputs = NO_INPUTS) -> int:
     """More tokens than any tokenizer makes of this prompt: its UTF-8 bytes, and some for every part and turn.
 
     A token stands for at least one byte (byte-level fallback); the allowance covers what providers put around parts.
+    A file counts as the operator's most for its type, a cached beginning as its own; KeyError for one that is not in
+    `inputs`, which must have been refused before.
     """
     texts = [conversation.system_instruction, *_form(conversation.constraint)]
     pieces = 1
-    signed = 0
+    more = inputs.cached[conversation.cached_content].tokens_max if conversation.cached_content else 0
     for turn in conversation.turns:
         pieces += 1 + len(turn.parts)
-        texts.extend(_words(part) for part in turn.parts)
-        # A signature brings thoughts back into the prompt, and is itself longer than they are in tokens.
-        signed += sum(len(part.signature) for part in turn.parts if not isinstance(part, FunctionResult))
+        for part in turn.parts:
+            if isinstance(part, InlineData | FileData):
+                more += _file(part, inputs)
+            else:
+                texts.append(_words(part))
+                # A signature brings thoughts back into the prompt, and is itself longer than they are in tokens.
+                more += 0 if isinstance(part, FunctionResult) else len(part.signature)
     for function in conversation.functions:
         pieces += 1
         texts.append(function.name + function.description + function.parameters_json_schema)
-    return sum(len(text.encode()) for text in texts) + signed + 16 * pieces
+    return sum(len(text.encode()) for text in texts) + more + 16 * pieces
+
+
+def _file(part: InlineData | FileData, inputs: Inputs) -> int:
+    # Only text can take more tokens the longer it is; a picture's and a page's are bounded by the provider.
+    most = inputs.media[part.mime_type]
+    if isinstance(part, InlineData) and part.mime_type.startswith("text/"):
+        return max(most, len(part.data))
+    return most
 
 
 def _form(constraint: Constraint | None) -> tuple[str, ...]:
@@ -207,7 +232,7 @@ def _form(constraint: Constraint | None) -> tuple[str, ...]:
             return texts
 
 
-def _words(part: Part) -> str:
+def _words(part: Text | Thought | FunctionCall | FunctionResult) -> str:
     match part:
         case Text(text=text) | Thought(text=text):
             return text

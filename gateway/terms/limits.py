@@ -14,6 +14,9 @@ ARGUMENTS_BYTES_MAX: Final = 64 * 1024
 SCHEMA_BYTES_MAX: Final = 64 * 1024
 CONTENTS_MAX: Final = 2_000
 FUNCTIONS_MAX: Final = 128
+FILES_MAX: Final = 64
+"""Images and documents of one prompt; providers take between 50 and 3,000."""
+
 
 TOKEN_BYTES_MAX: Final = 8 * 1024
 """An ID token; Google's are about 1 kB."""

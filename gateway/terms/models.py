@@ -1,10 +1,12 @@
 """A model as the operator configured it, and what its tokens cost."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from gateway.terms.conversation import Usage
 from gateway.terms.ids import ModelName
+from gateway.terms.inputs import NO_INPUTS, Inputs
 from gateway.terms.money import MicroUsd
 
 MILLION: Final = 1_000_000
@@ -26,6 +28,16 @@ class Price:
         return MicroUsd(-(-total // MILLION))
 
 
+class ThinkingForm(StrEnum):
+    """How a model is told how much to think."""
+
+    LEVEL = "level"
+    BUDGET = "budget"
+    """In tokens: the generations before levels."""
+    NONE = "none"
+    """Not at all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model of the configuration."""
@@ -39,3 +51,7 @@ class Model:
     constraints: frozenset[str]
     """Of `json_schema`, `regex`, `choice`: what the upstream can enforce."""
     price: Price
+    verified: frozenset[str] = frozenset()
+    """Constraints that nothing enforces, and that are verified at the end all the same."""
+    inputs: Inputs = NO_INPUTS
+    thinking: ThinkingForm = ThinkingForm.LEVEL

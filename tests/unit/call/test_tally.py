@@ -58,6 +58,7 @@ def test_a_whole_answer_costs_what_the_upstream_counted():
         "output_tokens": 3,
         "thinking_tokens": 1,
         "cached_tokens": 2,
+        "usage_estimated": False,
         "cost_micro_usd": 10,
         "text_sha256": hashlib.sha256(b"hello").hexdigest(),
     }
@@ -74,13 +75,13 @@ def test_without_the_upstreams_word_each_byte_counts_as_a_token_within_what_is_h
         Thought(text="abc"),
         FunctionCall(id="1", name="f", arguments_json="{}"),
     )
-    assert tally(*said).usage == Usage(input_tokens=50, output_tokens=2 + 3 + 3)
-    assert tally(Text(text="x" * 21)).usage == Usage(input_tokens=50, output_tokens=20)
+    assert tally(*said).usage == Usage(input_tokens=50, output_tokens=2 + 3 + 3, estimated=True)
+    assert tally(Text(text="x" * 21)).usage == Usage(input_tokens=50, output_tokens=20, estimated=True)
 
 
 def test_what_comes_after_the_upstreams_word_counts_on_top_of_it():
     counted = tally(Text(text="x" * 9), Usage(input_tokens=7, output_tokens=3), Text(text="12345"))
-    assert counted.usage == Usage(input_tokens=7, output_tokens=8)
+    assert counted.usage == Usage(input_tokens=7, output_tokens=8, estimated=True)
     counted.take(Text(text="x" * 100))
     assert counted.usage.output_tokens == 20
 

@@ -73,7 +73,7 @@ def test_a_caller_finds_its_own_models_and_no_others():
 def test_constraints_that_the_upstream_cannot_enforce():
     regex = CATALOGUE.check(MODEL, conversation("hi", constraint=RegexConstraint(pattern="a+")))
     assert (regex.kind, regex.reason) == (Kind.UNSUPPORTED, "model.constraint_unsupported")
-    assert "it can enforce: choice, json_schema" in regex.sentence
+    assert "it can to: choice, json_schema" in regex.sentence
     assert CATALOGUE.check(MODEL, conversation("hi", constraint=ChoiceConstraint(texts=("a",)))) is None
     assert CATALOGUE.check(MODEL, conversation("hi")) is None
 

@@ -20,7 +20,7 @@ def test_the_hosts_of_google(location, base):
 @pytest.mark.parametrize("endpoint", ["https://vertex.example", "https://vertex.example/", "http://127.0.0.1:8000"])
 def test_an_endpoint_of_its_own(endpoint):
     config = VertexConfig(project="example.com:p", location="global", endpoint=endpoint)
-    assert config.url("a/../b", "countTokens") == (
+    assert config.url("google", "a/../b", "countTokens") == (
         endpoint.rstrip("/")
         + "/v1/projects/example.com%3Ap/locations/global/publishers/google/models/a%2F..%2Fb:countTokens"
     )

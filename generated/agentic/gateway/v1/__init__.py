@@ -13,6 +13,7 @@ __all__ = (
     "Decision",
     "Effect",
     "ExecuteToolRequest",
+    "FileData",
     "Finish",
     "FinishReason",
     "FunctionCalling",
@@ -21,12 +22,14 @@ __all__ = (
     "GenerationSettings",
     "GetOperationRequest",
     "Halt",
+    "InlineData",
     "LiftHaltRequest",
     "LiftHaltResponse",
     "ListModelsRequest",
     "ListModelsResponse",
     "ListToolsRequest",
     "ListToolsResponse",
+    "MediaInput",
     "Model",
     "Operation",
     "OperationState",
@@ -34,6 +37,9 @@ __all__ = (
     "Receipt",
     "ResponseConstraint",
     "Role",
+    "SafetySetting",
+    "SafetySettingCategory",
+    "SafetySettingThreshold",
     "SetHaltRequest",
     "SetHaltResponse",
     "TextDelta",
@@ -135,6 +141,11 @@ class FinishReason(betterproto2.Enum):
     The upstream gave a reason that has no name here; see Finish.upstream_reason.
     """
 
+    CONSTRAINT_UNMET = 10
+    """
+    The answer is complete, and has not the form that the request's constraint asks for. It is charged.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -148,6 +159,7 @@ class FinishReason(betterproto2.Enum):
             7: "FINISH_REASON_MALFORMED_TOOL_CALL",
             8: "FINISH_REASON_BUDGET_SPENT",
             9: "FINISH_REASON_OTHER",
+            10: "FINISH_REASON_CONSTRAINT_UNMET",
         }
 
     @classmethod
@@ -163,6 +175,7 @@ class FinishReason(betterproto2.Enum):
             "FINISH_REASON_MALFORMED_TOOL_CALL": 7,
             "FINISH_REASON_BUDGET_SPENT": 8,
             "FINISH_REASON_OTHER": 9,
+            "FINISH_REASON_CONSTRAINT_UNMET": 10,
         }
 
 
@@ -282,6 +295,78 @@ class Role(betterproto2.Enum):
             "ROLE_UNSPECIFIED": 0,
             "ROLE_USER": 1,
             "ROLE_MODEL": 2,
+        }
+
+
+class SafetySettingCategory(betterproto2.Enum):
+    UNSPECIFIED = 0
+
+    HATE_SPEECH = 1
+
+    DANGEROUS_CONTENT = 2
+
+    HARASSMENT = 3
+
+    SEXUALLY_EXPLICIT = 4
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CATEGORY_UNSPECIFIED",
+            1: "CATEGORY_HATE_SPEECH",
+            2: "CATEGORY_DANGEROUS_CONTENT",
+            3: "CATEGORY_HARASSMENT",
+            4: "CATEGORY_SEXUALLY_EXPLICIT",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CATEGORY_UNSPECIFIED": 0,
+            "CATEGORY_HATE_SPEECH": 1,
+            "CATEGORY_DANGEROUS_CONTENT": 2,
+            "CATEGORY_HARASSMENT": 3,
+            "CATEGORY_SEXUALLY_EXPLICIT": 4,
+        }
+
+
+class SafetySettingThreshold(betterproto2.Enum):
+    """
+    From the strictest on.
+    """
+
+    UNSPECIFIED = 0
+
+    BLOCK_LOW_AND_ABOVE = 1
+
+    BLOCK_MEDIUM_AND_ABOVE = 2
+
+    BLOCK_ONLY_HIGH = 3
+
+    BLOCK_NONE = 4
+
+    OFF = 5
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "THRESHOLD_UNSPECIFIED",
+            1: "THRESHOLD_BLOCK_LOW_AND_ABOVE",
+            2: "THRESHOLD_BLOCK_MEDIUM_AND_ABOVE",
+            3: "THRESHOLD_BLOCK_ONLY_HIGH",
+            4: "THRESHOLD_BLOCK_NONE",
+            5: "THRESHOLD_OFF",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "THRESHOLD_UNSPECIFIED": 0,
+            "THRESHOLD_BLOCK_LOW_AND_ABOVE": 1,
+            "THRESHOLD_BLOCK_MEDIUM_AND_ABOVE": 2,
+            "THRESHOLD_BLOCK_ONLY_HIGH": 3,
+            "THRESHOLD_BLOCK_NONE": 4,
+            "THRESHOLD_OFF": 5,
         }
 
 
@@ -409,6 +494,17 @@ class ChatRequest(betterproto2.Message):
     Absent: the call stands alone.
     """
 
+    safety_settings: "list[SafetySetting]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    At most one for each category. What the operator has set for the model may be made stricter, not looser.
+    """
+
+    cached_content: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of a beginning of the prompt that the operator keeps in the upstream's cache, see Model.cached_contents. It
+    brings its own system instruction and functions, so the request may have none.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "ChatRequest", ChatRequest)
 
@@ -515,6 +611,23 @@ class ExecuteToolRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "ExecuteToolRequest", ExecuteToolRequest)
+
+
+@dataclass(eq=False, repr=False)
+class FileData(betterproto2.Message):
+    """
+    A file that the model's provider reads; the gateway itself never fetches it.
+    """
+
+    mime_type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    uri: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    gs:// or https://, as Model.file_prefixes says. No query, fragment, escapes or dot segments.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "FileData", FileData)
 
 
 @dataclass(eq=False, repr=False)
@@ -672,6 +785,23 @@ default_message_pool.register_message("agentic.gateway.v1", "Halt", Halt)
 
 
 @dataclass(eq=False, repr=False)
+class InlineData(betterproto2.Message):
+    """
+    Bytes of a file. Their beginning must be that of the type they are sent as.
+    """
+
+    mime_type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    For example "image/png".
+    """
+
+    data: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "InlineData", InlineData)
+
+
+@dataclass(eq=False, repr=False)
 class LiftHaltRequest(betterproto2.Message):
     scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -724,6 +854,23 @@ default_message_pool.register_message("agentic.gateway.v1", "ListToolsResponse",
 
 
 @dataclass(eq=False, repr=False)
+class MediaInput(betterproto2.Message):
+    """
+    A type of file that a model reads.
+    """
+
+    mime_type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    tokens_max: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    So many tokens are held for each; for text, at least one for each byte.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "MediaInput", MediaInput)
+
+
+@dataclass(eq=False, repr=False)
 class Model(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -742,6 +889,26 @@ class Model(betterproto2.Message):
     """
 
     output_price_micro_usd_per_million: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
+
+    verified_constraints: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Which response constraints nothing enforces, but the gateway verifies at the end: describe the form in the prompt.
+    """
+
+    media: "list[MediaInput]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Which files a prompt may hold.
+    """
+
+    file_prefixes: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
+    """
+    How the URI of a file may begin; none: files are sent inline only.
+    """
+
+    cached_contents: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names for ChatRequest.cached_content.
+    """
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Model", Model)
@@ -819,6 +986,16 @@ class Part(betterproto2.Message):
     What such a call gave; only in user turns.
     """
 
+    inline_data: "InlineData | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    An image or a document; only in user turns, and only of the types that Model.media names.
+    """
+
+    file_data: "FileData | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+    """
+    The same by reference; only in user turns, and only below one of Model.file_prefixes.
+    """
+
     signature: "bytes" = betterproto2.field(15, betterproto2.TYPE_BYTES)
     """
     Opaque bytes of the model's provider, received with this part; send them back unchanged in the next request.
@@ -858,8 +1035,9 @@ default_message_pool.register_message("agentic.gateway.v1", "Receipt", Receipt)
 @dataclass(eq=False, repr=False)
 class ResponseConstraint(betterproto2.Message):
     """
-    The form that the answer's text must have. Where the model's upstream cannot enforce it, the call is refused before
-    anything is spent; a constraint is never dropped.
+    The form that the answer's text must have. Enforced by the model's upstream (Model.constraints) or only verified
+    (Model.verified_constraints); anything else is refused before anything is spent. The gateway verifies every whole
+    answer itself: one that has not the form ends with FINISH_REASON_CONSTRAINT_UNMET. A constraint is never dropped.
 
     Oneofs:
         - kind:
@@ -867,7 +1045,7 @@ class ResponseConstraint(betterproto2.Message):
 
     json_schema: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True, group="kind")
     """
-    JSON Schema, one JSON object.
+    JSON Schema (2020-12), one JSON object; `$ref` only to places in itself.
     """
 
     regex: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True, group="kind")
@@ -879,6 +1057,24 @@ class ResponseConstraint(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "ResponseConstraint", ResponseConstraint)
+
+
+@dataclass(eq=False, repr=False)
+class SafetySetting(betterproto2.Message):
+    """
+    From which likelihood of harm on the upstream ends an answer or refuses a prompt.
+    """
+
+    category: "SafetySettingCategory" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: SafetySettingCategory(0)
+    )
+
+    threshold: "SafetySettingThreshold" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: SafetySettingThreshold(0)
+    )
+
+
+default_message_pool.register_message("agentic.gateway.v1", "SafetySetting", SafetySetting)
 
 
 @dataclass(eq=False, repr=False)
@@ -1061,6 +1257,11 @@ class Usage(betterproto2.Message):
     cost_micro_usd: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
     """
     What the tokens cost by the gateway's price table, in millionths of a US dollar.
+    """
+
+    estimated: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The upstream has not told its count: these are bounds of the gateway's own, and what is charged.
     """
 
 

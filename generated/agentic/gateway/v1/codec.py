@@ -46,6 +46,7 @@ from . import (
     Decision,
     Effect,
     ExecuteToolRequest,
+    FileData,
     Finish,
     FinishReason,
     FunctionCalling,
@@ -54,12 +55,14 @@ from . import (
     GenerationSettings,
     GetOperationRequest,
     Halt,
+    InlineData,
     LiftHaltRequest,
     LiftHaltResponse,
     ListModelsRequest,
     ListModelsResponse,
     ListToolsRequest,
     ListToolsResponse,
+    MediaInput,
     Model,
     Operation,
     OperationState,
@@ -67,6 +70,9 @@ from . import (
     Receipt,
     ResponseConstraint,
     Role,
+    SafetySetting,
+    SafetySettingCategory,
+    SafetySettingThreshold,
     SetHaltRequest,
     SetHaltResponse,
     TextDelta,
@@ -86,6 +92,8 @@ members_FinishReason = {each.value: each for each in FinishReason}
 members_FunctionCallingMode = {each.value: each for each in FunctionCallingMode}
 members_OperationState = {each.value: each for each in OperationState}
 members_Role = {each.value: each for each in Role}
+members_SafetySettingCategory = {each.value: each for each in SafetySettingCategory}
+members_SafetySettingThreshold = {each.value: each for each in SafetySettingThreshold}
 members_ThinkingLevel = {each.value: each for each in ThinkingLevel}
 members_Verdict = {each.value: each for each in Verdict}
 
@@ -215,6 +223,28 @@ def encode_ChatRequest(message: ChatRequest, depth: int = MAX_DEPTH) -> bytes:
             body = value.encode()
             size = len(body)
             out += (b"B", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatRequest.run_id"), body)
+        value = message.safety_settings
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ChatRequest.safety_settings")
+        for value in value:
+            body = encode_SafetySetting(value, depth - 1)
+            size = len(body)
+            out += (
+                b"J",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatRequest.safety_settings"),
+                body,
+            )
+        value = message.cached_content
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ChatRequest.cached_content")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"R",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatRequest.cached_content"),
+                body,
+            )
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.ChatRequest", error) from None
     return b"".join(out)
@@ -450,6 +480,33 @@ def encode_ExecuteToolRequest(message: ExecuteToolRequest, depth: int = MAX_DEPT
             )
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.ExecuteToolRequest", error) from None
+    return b"".join(out)
+
+
+def encode_FileData(message: FileData, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.FileData."""
+    if type(message) is not FileData and not isinstance(message, FileData):
+        raise wrong_type(message, "FileData", "agentic.gateway.v1.FileData")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.FileData")
+    out: list[bytes] = []
+    try:
+        value = message.mime_type
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.FileData.mime_type")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.FileData.mime_type"), body)
+        value = message.uri
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.FileData.uri")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.FileData.uri"), body)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.FileData", error) from None
     return b"".join(out)
 
 
@@ -742,6 +799,32 @@ def encode_Halt(message: Halt, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_InlineData(message: InlineData, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.InlineData."""
+    if type(message) is not InlineData and not isinstance(message, InlineData):
+        raise wrong_type(message, "InlineData", "agentic.gateway.v1.InlineData")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.InlineData")
+    out: list[bytes] = []
+    try:
+        value = message.mime_type
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.InlineData.mime_type")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.InlineData.mime_type"), body)
+        value = message.data
+        if type(value) is not bytes:
+            raise wrong_type(value, "bytes", "agentic.gateway.v1.InlineData.data")
+        if value:
+            size = len(value)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.InlineData.data"), value)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.InlineData", error) from None
+    return b"".join(out)
+
+
 def encode_LiftHaltRequest(message: LiftHaltRequest, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.LiftHaltRequest."""
     if type(message) is not LiftHaltRequest and not isinstance(message, LiftHaltRequest):
@@ -845,6 +928,35 @@ def encode_ListToolsResponse(message: ListToolsResponse, depth: int = MAX_DEPTH)
     return b"".join(out)
 
 
+def encode_MediaInput(message: MediaInput, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.MediaInput."""
+    if type(message) is not MediaInput and not isinstance(message, MediaInput):
+        raise wrong_type(message, "MediaInput", "agentic.gateway.v1.MediaInput")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.MediaInput")
+    out: list[bytes] = []
+    try:
+        value = message.mime_type
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.MediaInput.mime_type")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.MediaInput.mime_type"), body)
+        value = message.tokens_max
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.MediaInput.tokens_max")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.MediaInput.tokens_max"
+            )
+        if value:
+            out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.MediaInput", error) from None
+    return b"".join(out)
+
+
 def encode_Model(message: Model, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.Model."""
     if type(message) is not Model and not isinstance(message, Model):
@@ -907,6 +1019,44 @@ def encode_Model(message: Model, depth: int = MAX_DEPTH) -> bytes:
             )
         if value:
             out += (b"0", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.verified_constraints
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.Model.verified_constraints")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.verified_constraints")
+            body = value.encode()
+            size = len(body)
+            out += (
+                b":",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Model.verified_constraints"),
+                body,
+            )
+        value = message.media
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.Model.media")
+        for value in value:
+            body = encode_MediaInput(value, depth - 1)
+            size = len(body)
+            out += (b"B", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Model.media"), body)
+        value = message.file_prefixes
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.Model.file_prefixes")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.file_prefixes")
+            body = value.encode()
+            size = len(body)
+            out += (b"J", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Model.file_prefixes"), body)
+        value = message.cached_contents
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.Model.cached_contents")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.cached_contents")
+            body = value.encode()
+            size = len(body)
+            out += (b"R", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Model.cached_contents"), body)
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Model", error) from None
     return b"".join(out)
@@ -1004,8 +1154,16 @@ def encode_Part(message: Part, depth: int = MAX_DEPTH) -> bytes:
     try:
         value = message.text
         if value is not None:
-            if message.thought is not None or message.tool_call is not None or message.tool_result is not None:
-                raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+            if (
+                message.thought is not None
+                or message.tool_call is not None
+                or message.tool_result is not None
+                or message.inline_data is not None
+                or message.file_data is not None
+            ):
+                raise too_many(
+                    "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+                )
             if type(value) is not str:
                 value = text(value, "agentic.gateway.v1.Part.text")
             body = value.encode()
@@ -1013,8 +1171,15 @@ def encode_Part(message: Part, depth: int = MAX_DEPTH) -> bytes:
             out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.text"), body)
         value = message.thought
         if value is not None:
-            if message.tool_call is not None or message.tool_result is not None:
-                raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+            if (
+                message.tool_call is not None
+                or message.tool_result is not None
+                or message.inline_data is not None
+                or message.file_data is not None
+            ):
+                raise too_many(
+                    "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+                )
             if type(value) is not str:
                 value = text(value, "agentic.gateway.v1.Part.thought")
             body = value.encode()
@@ -1022,16 +1187,36 @@ def encode_Part(message: Part, depth: int = MAX_DEPTH) -> bytes:
             out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.thought"), body)
         value = message.tool_call
         if value is not None:
-            if message.tool_result is not None:
-                raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+            if message.tool_result is not None or message.inline_data is not None or message.file_data is not None:
+                raise too_many(
+                    "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+                )
             body = encode_ToolCall(value, depth - 1)
             size = len(body)
             out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.tool_call"), body)
         value = message.tool_result
         if value is not None:
+            if message.inline_data is not None or message.file_data is not None:
+                raise too_many(
+                    "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+                )
             body = encode_ToolResult(value, depth - 1)
             size = len(body)
             out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.tool_result"), body)
+        value = message.inline_data
+        if value is not None:
+            if message.file_data is not None:
+                raise too_many(
+                    "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+                )
+            body = encode_InlineData(value, depth - 1)
+            size = len(body)
+            out += (b"*", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.inline_data"), body)
+        value = message.file_data
+        if value is not None:
+            body = encode_FileData(value, depth - 1)
+            size = len(body)
+            out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Part.file_data"), body)
         value = message.signature
         if type(value) is not bytes:
             raise wrong_type(value, "bytes", "agentic.gateway.v1.Part.signature")
@@ -1128,6 +1313,30 @@ def encode_ResponseConstraint(message: ResponseConstraint, depth: int = MAX_DEPT
             )
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.ResponseConstraint", error) from None
+    return b"".join(out)
+
+
+def encode_SafetySetting(message: SafetySetting, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.SafetySetting."""
+    if type(message) is not SafetySetting and not isinstance(message, SafetySetting):
+        raise wrong_type(message, "SafetySetting", "agentic.gateway.v1.SafetySetting")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.SafetySetting")
+    out: list[bytes] = []
+    value = message.category
+    if type(value) is not int:
+        value = member(value, SafetySettingCategory, "agentic.gateway.v1.SafetySetting.category")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.SafetySetting.category")
+    if value:
+        out += (b"\x08", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.threshold
+    if type(value) is not int:
+        value = member(value, SafetySettingThreshold, "agentic.gateway.v1.SafetySetting.threshold")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.SafetySetting.threshold")
+    if value:
+        out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
     return b"".join(out)
 
 
@@ -1471,6 +1680,11 @@ def encode_Usage(message: Usage, depth: int = MAX_DEPTH) -> bytes:
         raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Usage.cost_micro_usd")
     if value:
         out += (b"(", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.estimated
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.Usage.estimated")
+    if value:
+        out += (b"0", SIZE[value])
     return b"".join(out)
 
 
@@ -1565,6 +1779,8 @@ def read_ChatRequest(
         f_settings = None
         f_constraint = None
         f_run_id = ""
+        f_safety_settings = []
+        f_cached_content = ""
     else:
         f_model = seen.model
         f_system_instruction = seen.system_instruction
@@ -1574,6 +1790,8 @@ def read_ChatRequest(
         f_settings = seen.settings
         f_constraint = seen.constraint
         f_run_id = seen.run_id
+        f_safety_settings = seen.safety_settings
+        f_cached_content = seen.cached_content
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.ChatRequest", at, depth)
@@ -1609,6 +1827,10 @@ def read_ChatRequest(
                     f_constraint = read_ResponseConstraint(data, at, stop, depth - 1, f_constraint, room)
                 elif tag == 66:
                     f_run_id = data[at:stop].decode()
+                elif tag == 74:
+                    f_safety_settings.append(read_SafetySetting(data, at, stop, depth - 1, None, room))
+                elif tag == 82:
+                    f_cached_content = data[at:stop].decode()
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.ChatRequest", at)
                 at = stop
@@ -1626,7 +1848,16 @@ def read_ChatRequest(
     if at != end:
         raise cut_off("agentic.gateway.v1.ChatRequest", tag, end)
     return ChatRequest(
-        f_model, f_system_instruction, f_contents, f_functions, f_function_calling, f_settings, f_constraint, f_run_id
+        f_model,
+        f_system_instruction,
+        f_contents,
+        f_functions,
+        f_function_calling,
+        f_settings,
+        f_constraint,
+        f_run_id,
+        f_safety_settings,
+        f_cached_content,
     )
 
 
@@ -2003,6 +2234,62 @@ def decode_ExecuteToolRequest(data: bytes) -> ExecuteToolRequest:
     if type(data) is not bytes:
         data = buffer(data)
     return read_ExecuteToolRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_FileData(data: bytes, at: int, end: int, depth: int, seen: FileData | None, room: list[int]) -> FileData:
+    if seen is None:
+        f_mime_type = ""
+        f_uri = ""
+    else:
+        f_mime_type = seen.mime_type
+        f_uri = seen.uri
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.FileData", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.FileData", tag, end)
+                if tag == 10:
+                    f_mime_type = data[at:stop].decode()
+                elif tag == 18:
+                    f_uri = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.FileData", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.FileData", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.FileData")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.FileData", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.FileData", tag, end)
+    return FileData(f_mime_type, f_uri)
+
+
+def decode_FileData(data: bytes) -> FileData:
+    """Reads one agentic.gateway.v1.FileData."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_FileData(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None, room: list[int]) -> Finish:
@@ -2450,6 +2737,62 @@ def decode_Halt(data: bytes) -> Halt:
     return read_Halt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_InlineData(data: bytes, at: int, end: int, depth: int, seen: InlineData | None, room: list[int]) -> InlineData:
+    if seen is None:
+        f_mime_type = ""
+        f_data = b""
+    else:
+        f_mime_type = seen.mime_type
+        f_data = seen.data
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.InlineData", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.InlineData", tag, end)
+                if tag == 10:
+                    f_mime_type = data[at:stop].decode()
+                elif tag == 18:
+                    f_data = data[at:stop]
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.InlineData", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.InlineData", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.InlineData")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.InlineData", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.InlineData", tag, end)
+    return InlineData(f_mime_type, f_data)
+
+
+def decode_InlineData(data: bytes) -> InlineData:
+    """Reads one agentic.gateway.v1.InlineData."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_InlineData(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_LiftHaltRequest(
     data: bytes, at: int, end: int, depth: int, seen: LiftHaltRequest | None, room: list[int]
 ) -> LiftHaltRequest:
@@ -2770,6 +3113,64 @@ def decode_ListToolsResponse(data: bytes) -> ListToolsResponse:
     return read_ListToolsResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_MediaInput(data: bytes, at: int, end: int, depth: int, seen: MediaInput | None, room: list[int]) -> MediaInput:
+    if seen is None:
+        f_mime_type = ""
+        f_tokens_max = 0
+    else:
+        f_mime_type = seen.mime_type
+        f_tokens_max = seen.tokens_max
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.MediaInput", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.MediaInput", tag, end)
+                if tag == 10:
+                    f_mime_type = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.MediaInput", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 16:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_tokens_max = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.MediaInput", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.MediaInput")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.MediaInput", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.MediaInput", tag, end)
+    return MediaInput(f_mime_type, f_tokens_max)
+
+
+def decode_MediaInput(data: bytes) -> MediaInput:
+    """Reads one agentic.gateway.v1.MediaInput."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_MediaInput(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, room: list[int]) -> Model:
     if seen is None:
         f_name = ""
@@ -2778,6 +3179,10 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_constraints = []
         f_input_price_micro_usd_per_million = 0
         f_output_price_micro_usd_per_million = 0
+        f_verified_constraints = []
+        f_media = []
+        f_file_prefixes = []
+        f_cached_contents = []
     else:
         f_name = seen.name
         f_description = seen.description
@@ -2785,6 +3190,10 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_constraints = seen.constraints
         f_input_price_micro_usd_per_million = seen.input_price_micro_usd_per_million
         f_output_price_micro_usd_per_million = seen.output_price_micro_usd_per_million
+        f_verified_constraints = seen.verified_constraints
+        f_media = seen.media
+        f_file_prefixes = seen.file_prefixes
+        f_cached_contents = seen.cached_contents
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Model", at, depth)
@@ -2810,6 +3219,14 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
                     f_description = data[at:stop].decode()
                 elif tag == 34:
                     f_constraints.append(data[at:stop].decode())
+                elif tag == 58:
+                    f_verified_constraints.append(data[at:stop].decode())
+                elif tag == 66:
+                    f_media.append(read_MediaInput(data, at, stop, depth - 1, None, room))
+                elif tag == 74:
+                    f_file_prefixes.append(data[at:stop].decode())
+                elif tag == 82:
+                    f_cached_contents.append(data[at:stop].decode())
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Model", at)
                 at = stop
@@ -2845,6 +3262,10 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_constraints,
         f_input_price_micro_usd_per_million,
         f_output_price_micro_usd_per_million,
+        f_verified_constraints,
+        f_media,
+        f_file_prefixes,
+        f_cached_contents,
     )
 
 
@@ -2971,12 +3392,16 @@ def read_Part(data: bytes, at: int, end: int, depth: int, seen: Part | None, roo
         f_thought = None
         f_tool_call = None
         f_tool_result = None
+        f_inline_data = None
+        f_file_data = None
         f_signature = b""
     else:
         f_text = seen.text
         f_thought = seen.thought
         f_tool_call = seen.tool_call
         f_tool_result = seen.tool_result
+        f_inline_data = seen.inline_data
+        f_file_data = seen.file_data
         f_signature = seen.signature
     room[0] -= 1
     if depth < 0 or room[0] < 0:
@@ -2999,16 +3424,22 @@ def read_Part(data: bytes, at: int, end: int, depth: int, seen: Part | None, roo
                     raise cut_off("agentic.gateway.v1.Part", tag, end)
                 if tag == 10:
                     f_text = data[at:stop].decode()
-                    f_thought = f_tool_call = f_tool_result = None
+                    f_thought = f_tool_call = f_tool_result = f_inline_data = f_file_data = None
                 elif tag == 18:
                     f_thought = data[at:stop].decode()
-                    f_text = f_tool_call = f_tool_result = None
+                    f_text = f_tool_call = f_tool_result = f_inline_data = f_file_data = None
                 elif tag == 26:
                     f_tool_call = read_ToolCall(data, at, stop, depth - 1, f_tool_call, room)
-                    f_text = f_thought = f_tool_result = None
+                    f_text = f_thought = f_tool_result = f_inline_data = f_file_data = None
                 elif tag == 34:
                     f_tool_result = read_ToolResult(data, at, stop, depth - 1, f_tool_result, room)
-                    f_text = f_thought = f_tool_call = None
+                    f_text = f_thought = f_tool_call = f_inline_data = f_file_data = None
+                elif tag == 42:
+                    f_inline_data = read_InlineData(data, at, stop, depth - 1, f_inline_data, room)
+                    f_text = f_thought = f_tool_call = f_tool_result = f_file_data = None
+                elif tag == 50:
+                    f_file_data = read_FileData(data, at, stop, depth - 1, f_file_data, room)
+                    f_text = f_thought = f_tool_call = f_tool_result = f_inline_data = None
                 elif tag == 122:
                     f_signature = data[at:stop]
                 elif tag < 8:
@@ -3027,7 +3458,7 @@ def read_Part(data: bytes, at: int, end: int, depth: int, seen: Part | None, roo
         raise unreadable("agentic.gateway.v1.Part", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.Part", tag, end)
-    return Part(f_text, f_thought, f_tool_call, f_tool_result, f_signature)
+    return Part(f_text, f_thought, f_tool_call, f_tool_result, f_inline_data, f_file_data, f_signature)
 
 
 def decode_Part(data: bytes) -> Part:
@@ -3166,6 +3597,76 @@ def decode_ResponseConstraint(data: bytes) -> ResponseConstraint:
     if type(data) is not bytes:
         data = buffer(data)
     return read_ResponseConstraint(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_SafetySetting(
+    data: bytes, at: int, end: int, depth: int, seen: SafetySetting | None, room: list[int]
+) -> SafetySetting:
+    if seen is None:
+        f_category = members_SafetySettingCategory[0]
+        f_threshold = members_SafetySettingThreshold[0]
+    else:
+        f_category = seen.category
+        f_threshold = seen.threshold
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.SafetySetting", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.SafetySetting", tag, end)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.SafetySetting", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 8:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_category = (
+                        members_SafetySettingCategory[number]
+                        if number in members_SafetySettingCategory
+                        else SafetySettingCategory(number)
+                    )
+                elif tag == 16:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_threshold = (
+                        members_SafetySettingThreshold[number]
+                        if number in members_SafetySettingThreshold
+                        else SafetySettingThreshold(number)
+                    )
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.SafetySetting", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.SafetySetting")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.SafetySetting", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.SafetySetting", tag, end)
+    return SafetySetting(f_category, f_threshold)
+
+
+def decode_SafetySetting(data: bytes) -> SafetySetting:
+    """Reads one agentic.gateway.v1.SafetySetting."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_SafetySetting(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_SetHaltRequest(
@@ -3713,12 +4214,14 @@ def read_Usage(data: bytes, at: int, end: int, depth: int, seen: Usage | None, r
         f_thinking_tokens = 0
         f_cached_tokens = 0
         f_cost_micro_usd = 0
+        f_estimated = False
     else:
         f_input_tokens = seen.input_tokens
         f_output_tokens = seen.output_tokens
         f_thinking_tokens = seen.thinking_tokens
         f_cached_tokens = seen.cached_tokens
         f_cost_micro_usd = seen.cost_micro_usd
+        f_estimated = seen.estimated
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Usage", at, depth)
@@ -3766,6 +4269,8 @@ def read_Usage(data: bytes, at: int, end: int, depth: int, seen: Usage | None, r
                     if number > 0x7FFFFFFFFFFFFFFF:
                         number -= 0x10000000000000000
                     f_cost_micro_usd = number
+                elif tag == 48:
+                    f_estimated = number != 0
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Usage", at)
             else:
@@ -3774,7 +4279,7 @@ def read_Usage(data: bytes, at: int, end: int, depth: int, seen: Usage | None, r
         raise unreadable("agentic.gateway.v1.Usage", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.Usage", tag, end)
-    return Usage(f_input_tokens, f_output_tokens, f_thinking_tokens, f_cached_tokens, f_cost_micro_usd)
+    return Usage(f_input_tokens, f_output_tokens, f_thinking_tokens, f_cached_tokens, f_cost_micro_usd, f_estimated)
 
 
 def decode_Usage(data: bytes) -> Usage:
@@ -3793,23 +4298,27 @@ CODECS: dict[type, wire_format.Codec] = {
     CountTokensResponse: wire_format.Codec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: wire_format.Codec(encode_Decision, decode_Decision),
     ExecuteToolRequest: wire_format.Codec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
+    FileData: wire_format.Codec(encode_FileData, decode_FileData),
     Finish: wire_format.Codec(encode_Finish, decode_Finish),
     FunctionCalling: wire_format.Codec(encode_FunctionCalling, decode_FunctionCalling),
     FunctionDeclaration: wire_format.Codec(encode_FunctionDeclaration, decode_FunctionDeclaration),
     GenerationSettings: wire_format.Codec(encode_GenerationSettings, decode_GenerationSettings),
     GetOperationRequest: wire_format.Codec(encode_GetOperationRequest, decode_GetOperationRequest),
     Halt: wire_format.Codec(encode_Halt, decode_Halt),
+    InlineData: wire_format.Codec(encode_InlineData, decode_InlineData),
     LiftHaltRequest: wire_format.Codec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: wire_format.Codec(encode_LiftHaltResponse, decode_LiftHaltResponse),
     ListModelsRequest: wire_format.Codec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: wire_format.Codec(encode_ListModelsResponse, decode_ListModelsResponse),
     ListToolsRequest: wire_format.Codec(encode_ListToolsRequest, decode_ListToolsRequest),
     ListToolsResponse: wire_format.Codec(encode_ListToolsResponse, decode_ListToolsResponse),
+    MediaInput: wire_format.Codec(encode_MediaInput, decode_MediaInput),
     Model: wire_format.Codec(encode_Model, decode_Model),
     Operation: wire_format.Codec(encode_Operation, decode_Operation),
     Part: wire_format.Codec(encode_Part, decode_Part),
     Receipt: wire_format.Codec(encode_Receipt, decode_Receipt),
     ResponseConstraint: wire_format.Codec(encode_ResponseConstraint, decode_ResponseConstraint),
+    SafetySetting: wire_format.Codec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: wire_format.Codec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: wire_format.Codec(encode_SetHaltResponse, decode_SetHaltResponse),
     TextDelta: wire_format.Codec(encode_TextDelta, decode_TextDelta),

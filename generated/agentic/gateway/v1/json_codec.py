@@ -55,6 +55,7 @@ from . import (
     Decision,
     Effect,
     ExecuteToolRequest,
+    FileData,
     Finish,
     FinishReason,
     FunctionCalling,
@@ -63,12 +64,14 @@ from . import (
     GenerationSettings,
     GetOperationRequest,
     Halt,
+    InlineData,
     LiftHaltRequest,
     LiftHaltResponse,
     ListModelsRequest,
     ListModelsResponse,
     ListToolsRequest,
     ListToolsResponse,
+    MediaInput,
     Model,
     Operation,
     OperationState,
@@ -76,6 +79,9 @@ from . import (
     Receipt,
     ResponseConstraint,
     Role,
+    SafetySetting,
+    SafetySettingCategory,
+    SafetySettingThreshold,
     SetHaltRequest,
     SetHaltResponse,
     TextDelta,
@@ -117,6 +123,7 @@ members_FinishReason = {
     "FINISH_REASON_MALFORMED_TOOL_CALL": FinishReason(7),
     "FINISH_REASON_BUDGET_SPENT": FinishReason(8),
     "FINISH_REASON_OTHER": FinishReason(9),
+    "FINISH_REASON_CONSTRAINT_UNMET": FinishReason(10),
 }
 labels_FinishReason = labels(members_FinishReason)
 default_FinishReason = FinishReason(0)
@@ -178,6 +185,41 @@ def read_Role(value: object) -> Role:
     return as_member(value, Role)
 
 
+members_SafetySettingCategory = {
+    "CATEGORY_UNSPECIFIED": SafetySettingCategory(0),
+    "CATEGORY_HATE_SPEECH": SafetySettingCategory(1),
+    "CATEGORY_DANGEROUS_CONTENT": SafetySettingCategory(2),
+    "CATEGORY_HARASSMENT": SafetySettingCategory(3),
+    "CATEGORY_SEXUALLY_EXPLICIT": SafetySettingCategory(4),
+}
+labels_SafetySettingCategory = labels(members_SafetySettingCategory)
+default_SafetySettingCategory = SafetySettingCategory(0)
+
+
+def read_SafetySettingCategory(value: object) -> SafetySettingCategory:
+    if type(value) is str and value in members_SafetySettingCategory:
+        return members_SafetySettingCategory[value]
+    return as_member(value, SafetySettingCategory)
+
+
+members_SafetySettingThreshold = {
+    "THRESHOLD_UNSPECIFIED": SafetySettingThreshold(0),
+    "THRESHOLD_BLOCK_LOW_AND_ABOVE": SafetySettingThreshold(1),
+    "THRESHOLD_BLOCK_MEDIUM_AND_ABOVE": SafetySettingThreshold(2),
+    "THRESHOLD_BLOCK_ONLY_HIGH": SafetySettingThreshold(3),
+    "THRESHOLD_BLOCK_NONE": SafetySettingThreshold(4),
+    "THRESHOLD_OFF": SafetySettingThreshold(5),
+}
+labels_SafetySettingThreshold = labels(members_SafetySettingThreshold)
+default_SafetySettingThreshold = SafetySettingThreshold(0)
+
+
+def read_SafetySettingThreshold(value: object) -> SafetySettingThreshold:
+    if type(value) is str and value in members_SafetySettingThreshold:
+        return members_SafetySettingThreshold[value]
+    return as_member(value, SafetySettingThreshold)
+
+
 members_ThinkingLevel = {
     "THINKING_LEVEL_UNSPECIFIED": ThinkingLevel(0),
     "THINKING_LEVEL_MINIMAL": ThinkingLevel(1),
@@ -232,6 +274,10 @@ fields_ChatRequest: dict[str, int] = {
     "constraint": 64,
     "run_id": 128,
     "runId": 128,
+    "safety_settings": 256,
+    "safetySettings": 256,
+    "cached_content": 512,
+    "cachedContent": 512,
 }
 fields_Choice: dict[str, int] = {
     "texts": 1,
@@ -268,6 +314,11 @@ fields_ExecuteToolRequest: dict[str, int] = {
     "idempotencyKey": 8,
     "run_id": 16,
     "runId": 16,
+}
+fields_FileData: dict[str, int] = {
+    "mime_type": 1,
+    "mimeType": 1,
+    "uri": 2,
 }
 fields_Finish: dict[str, int] = {
     "reason": 1,
@@ -322,6 +373,11 @@ fields_Halt: dict[str, int] = {
     "reason": 4,
     "operator": 8,
 }
+fields_InlineData: dict[str, int] = {
+    "mime_type": 1,
+    "mimeType": 1,
+    "data": 2,
+}
 fields_LiftHaltRequest: dict[str, int] = {
     "scope": 1,
     "reason": 2,
@@ -338,6 +394,12 @@ fields_ListToolsRequest: dict[str, int] = {}
 fields_ListToolsResponse: dict[str, int] = {
     "tools": 1,
 }
+fields_MediaInput: dict[str, int] = {
+    "mime_type": 1,
+    "mimeType": 1,
+    "tokens_max": 2,
+    "tokensMax": 2,
+}
 fields_Model: dict[str, int] = {
     "name": 1,
     "description": 2,
@@ -348,6 +410,13 @@ fields_Model: dict[str, int] = {
     "inputPriceMicroUsdPerMillion": 16,
     "output_price_micro_usd_per_million": 32,
     "outputPriceMicroUsdPerMillion": 32,
+    "verified_constraints": 64,
+    "verifiedConstraints": 64,
+    "media": 128,
+    "file_prefixes": 256,
+    "filePrefixes": 256,
+    "cached_contents": 512,
+    "cachedContents": 512,
 }
 fields_Operation: dict[str, int] = {
     "id": 1,
@@ -371,7 +440,11 @@ fields_Part: dict[str, int] = {
     "toolCall": 4,
     "tool_result": 8,
     "toolResult": 8,
-    "signature": 16,
+    "inline_data": 16,
+    "inlineData": 16,
+    "file_data": 32,
+    "fileData": 32,
+    "signature": 64,
 }
 fields_Receipt: dict[str, int] = {
     "instance_id": 1,
@@ -387,6 +460,10 @@ fields_ResponseConstraint: dict[str, int] = {
     "jsonSchema": 1,
     "regex": 2,
     "choice": 4,
+}
+fields_SafetySetting: dict[str, int] = {
+    "category": 1,
+    "threshold": 2,
 }
 fields_SetHaltRequest: dict[str, int] = {
     "scope": 1,
@@ -446,6 +523,7 @@ fields_Usage: dict[str, int] = {
     "cachedTokens": 8,
     "cost_micro_usd": 16,
     "costMicroUsd": 16,
+    "estimated": 32,
 }
 
 
@@ -547,6 +625,19 @@ def write_ChatRequest(message: ChatRequest, depth: int) -> str:
         value = text(value, "agentic.gateway.v1.ChatRequest.run_id")
     if value:
         out.append(f'"runId":{quote(value)}')
+    value = message.safety_settings
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ChatRequest.safety_settings")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_SafetySetting(value, depth - 1))
+        out.append('"safetySettings":[' + ",".join(parts) + "]")
+    value = message.cached_content
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ChatRequest.cached_content")
+    if value:
+        out.append(f'"cachedContent":{quote(value)}')
     return "{" + ",".join(out) + "}"
 
 
@@ -770,6 +861,33 @@ def encode_ExecuteToolRequest(message: ExecuteToolRequest) -> bytes:
         return write_ExecuteToolRequest(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.ExecuteToolRequest") from None
+
+
+def write_FileData(message: FileData, depth: int) -> str:
+    if type(message) is not FileData and not isinstance(message, FileData):
+        raise wrong_type(message, "FileData", "agentic.gateway.v1.FileData")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.FileData")
+    out: list[str] = []
+    value = message.mime_type
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.FileData.mime_type")
+    if value:
+        out.append(f'"mimeType":{quote(value)}')
+    value = message.uri
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.FileData.uri")
+    if value:
+        out.append(f'"uri":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_FileData(message: FileData) -> bytes:
+    """Writes one agentic.gateway.v1.FileData as JSON."""
+    try:
+        return write_FileData(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.FileData") from None
 
 
 def write_Finish(message: Finish, depth: int) -> str:
@@ -1027,6 +1145,33 @@ def encode_Halt(message: Halt) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.Halt") from None
 
 
+def write_InlineData(message: InlineData, depth: int) -> str:
+    if type(message) is not InlineData and not isinstance(message, InlineData):
+        raise wrong_type(message, "InlineData", "agentic.gateway.v1.InlineData")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.InlineData")
+    out: list[str] = []
+    value = message.mime_type
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.InlineData.mime_type")
+    if value:
+        out.append(f'"mimeType":{quote(value)}')
+    value = message.data
+    if type(value) is not bytes:
+        raise wrong_type(value, "bytes", "agentic.gateway.v1.InlineData.data")
+    if value:
+        out.append(f'"data":"{base64(value)}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_InlineData(message: InlineData) -> bytes:
+    """Writes one agentic.gateway.v1.InlineData as JSON."""
+    try:
+        return write_InlineData(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.InlineData") from None
+
+
 def write_LiftHaltRequest(message: LiftHaltRequest, depth: int) -> str:
     if type(message) is not LiftHaltRequest and not isinstance(message, LiftHaltRequest):
         raise wrong_type(message, "LiftHaltRequest", "agentic.gateway.v1.LiftHaltRequest")
@@ -1159,6 +1304,35 @@ def encode_ListToolsResponse(message: ListToolsResponse) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.ListToolsResponse") from None
 
 
+def write_MediaInput(message: MediaInput, depth: int) -> str:
+    if type(message) is not MediaInput and not isinstance(message, MediaInput):
+        raise wrong_type(message, "MediaInput", "agentic.gateway.v1.MediaInput")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.MediaInput")
+    out: list[str] = []
+    value = message.mime_type
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.MediaInput.mime_type")
+    if value:
+        out.append(f'"mimeType":{quote(value)}')
+    value = message.tokens_max
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.MediaInput.tokens_max")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.MediaInput.tokens_max")
+    if value:
+        out.append(f'"tokensMax":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_MediaInput(message: MediaInput) -> bytes:
+    """Writes one agentic.gateway.v1.MediaInput as JSON."""
+    try:
+        return write_MediaInput(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.MediaInput") from None
+
+
 def write_Model(message: Model, depth: int) -> str:
     if type(message) is not Model and not isinstance(message, Model):
         raise wrong_type(message, "Model", "agentic.gateway.v1.Model")
@@ -1216,6 +1390,44 @@ def write_Model(message: Model, depth: int) -> str:
         )
     if value:
         out.append(f'"outputPriceMicroUsdPerMillion":"{value}"')
+    value = message.verified_constraints
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.Model.verified_constraints")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.verified_constraints")
+            parts.append(quote(value))
+        out.append('"verifiedConstraints":[' + ",".join(parts) + "]")
+    value = message.media
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.Model.media")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_MediaInput(value, depth - 1))
+        out.append('"media":[' + ",".join(parts) + "]")
+    value = message.file_prefixes
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.Model.file_prefixes")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.file_prefixes")
+            parts.append(quote(value))
+        out.append('"filePrefixes":[' + ",".join(parts) + "]")
+    value = message.cached_contents
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.Model.cached_contents")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.Model.cached_contents")
+            parts.append(quote(value))
+        out.append('"cachedContents":[' + ",".join(parts) + "]")
     return "{" + ",".join(out) + "}"
 
 
@@ -1305,26 +1517,57 @@ def write_Part(message: Part, depth: int) -> str:
     out: list[str] = []
     value = message.text
     if value is not None:
-        if message.thought is not None or message.tool_call is not None or message.tool_result is not None:
-            raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+        if (
+            message.thought is not None
+            or message.tool_call is not None
+            or message.tool_result is not None
+            or message.inline_data is not None
+            or message.file_data is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+            )
         if type(value) is not str:
             value = text(value, "agentic.gateway.v1.Part.text")
         out.append(f'"text":{quote(value)}')
     value = message.thought
     if value is not None:
-        if message.tool_call is not None or message.tool_result is not None:
-            raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+        if (
+            message.tool_call is not None
+            or message.tool_result is not None
+            or message.inline_data is not None
+            or message.file_data is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+            )
         if type(value) is not str:
             value = text(value, "agentic.gateway.v1.Part.thought")
         out.append(f'"thought":{quote(value)}')
     value = message.tool_call
     if value is not None:
-        if message.tool_result is not None:
-            raise too_many("agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result")
+        if message.tool_result is not None or message.inline_data is not None or message.file_data is not None:
+            raise too_many(
+                "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+            )
         out.append(f'"toolCall":{write_ToolCall(value, depth - 1)}')
     value = message.tool_result
     if value is not None:
+        if message.inline_data is not None or message.file_data is not None:
+            raise too_many(
+                "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+            )
         out.append(f'"toolResult":{write_ToolResult(value, depth - 1)}')
+    value = message.inline_data
+    if value is not None:
+        if message.file_data is not None:
+            raise too_many(
+                "agentic.gateway.v1.Part.kind", "text, thought, tool_call, tool_result, inline_data, file_data"
+            )
+        out.append(f'"inlineData":{write_InlineData(value, depth - 1)}')
+    value = message.file_data
+    if value is not None:
+        out.append(f'"fileData":{write_FileData(value, depth - 1)}')
     value = message.signature
     if type(value) is not bytes:
         raise wrong_type(value, "bytes", "agentic.gateway.v1.Part.signature")
@@ -1412,6 +1655,37 @@ def encode_ResponseConstraint(message: ResponseConstraint) -> bytes:
         return write_ResponseConstraint(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.ResponseConstraint") from None
+
+
+def write_SafetySetting(message: SafetySetting, depth: int) -> str:
+    if type(message) is not SafetySetting and not isinstance(message, SafetySetting):
+        raise wrong_type(message, "SafetySetting", "agentic.gateway.v1.SafetySetting")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.SafetySetting")
+    out: list[str] = []
+    value = message.category
+    if type(value) is not int:
+        value = member(value, SafetySettingCategory, "agentic.gateway.v1.SafetySetting.category")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.SafetySetting.category")
+    if value:
+        out.append(f'"category":{labels_SafetySettingCategory.get(value, value)}')
+    value = message.threshold
+    if type(value) is not int:
+        value = member(value, SafetySettingThreshold, "agentic.gateway.v1.SafetySetting.threshold")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.SafetySetting.threshold")
+    if value:
+        out.append(f'"threshold":{labels_SafetySettingThreshold.get(value, value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_SafetySetting(message: SafetySetting) -> bytes:
+    """Writes one agentic.gateway.v1.SafetySetting as JSON."""
+    try:
+        return write_SafetySetting(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.SafetySetting") from None
 
 
 def write_SetHaltRequest(message: SetHaltRequest, depth: int) -> str:
@@ -1724,6 +1998,11 @@ def write_Usage(message: Usage, depth: int) -> str:
         raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Usage.cost_micro_usd")
     if value:
         out.append(f'"costMicroUsd":"{value}"')
+    value = message.estimated
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.Usage.estimated")
+    if value:
+        out.append(f'"estimated":{TRUTH[value]}')
     return "{" + ",".join(out) + "}"
 
 
@@ -1810,6 +2089,8 @@ def read_ChatRequest(found: object, depth: int, room: list[int]) -> ChatRequest:
     f_settings = None
     f_constraint = None
     f_run_id = ""
+    f_safety_settings = []
+    f_cached_content = ""
     done = 0
     key = ""
     try:
@@ -1836,11 +2117,24 @@ def read_ChatRequest(found: object, depth: int, room: list[int]) -> ChatRequest:
                 f_constraint = read_ResponseConstraint(value, depth - 1, room)
             elif field == 128:
                 f_run_id = as_text(value)
+            elif field == 256:
+                f_safety_settings = messages_of(value, read_SafetySetting, depth - 1, room)
+            elif field == 512:
+                f_cached_content = as_text(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
     return ChatRequest(
-        f_model, f_system_instruction, f_contents, f_functions, f_function_calling, f_settings, f_constraint, f_run_id
+        f_model,
+        f_system_instruction,
+        f_contents,
+        f_functions,
+        f_function_calling,
+        f_settings,
+        f_constraint,
+        f_run_id,
+        f_safety_settings,
+        f_cached_content,
     )
 
 
@@ -2060,6 +2354,39 @@ def read_ExecuteToolRequest(found: object, depth: int, room: list[int]) -> Execu
 def decode_ExecuteToolRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ExecuteToolRequest:
     """Reads one agentic.gateway.v1.ExecuteToolRequest from JSON of at most `size_max` bytes."""
     return read_ExecuteToolRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_FileData(found: object, depth: int, room: list[int]) -> FileData:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_mime_type = ""
+    f_uri = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_FileData.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.FileData", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_mime_type = as_text(value)
+            elif field == 2:
+                f_uri = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return FileData(f_mime_type, f_uri)
+
+
+def decode_FileData(data: bytes | str, size_max: int = MAX_SIZE) -> FileData:
+    """Reads one agentic.gateway.v1.FileData from JSON of at most `size_max` bytes."""
+    return read_FileData(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_Finish(found: object, depth: int, room: list[int]) -> Finish:
@@ -2316,6 +2643,39 @@ def decode_Halt(data: bytes | str, size_max: int = MAX_SIZE) -> Halt:
     return read_Halt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_InlineData(found: object, depth: int, room: list[int]) -> InlineData:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_mime_type = ""
+    f_data = b""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_InlineData.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.InlineData", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_mime_type = as_text(value)
+            elif field == 2:
+                f_data = as_bytes(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return InlineData(f_mime_type, f_data)
+
+
+def decode_InlineData(data: bytes | str, size_max: int = MAX_SIZE) -> InlineData:
+    """Reads one agentic.gateway.v1.InlineData from JSON of at most `size_max` bytes."""
+    return read_InlineData(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_LiftHaltRequest(found: object, depth: int, room: list[int]) -> LiftHaltRequest:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -2478,6 +2838,39 @@ def decode_ListToolsResponse(data: bytes | str, size_max: int = MAX_SIZE) -> Lis
     return read_ListToolsResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_MediaInput(found: object, depth: int, room: list[int]) -> MediaInput:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_mime_type = ""
+    f_tokens_max = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_MediaInput.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.MediaInput", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_mime_type = as_text(value)
+            elif field == 2:
+                f_tokens_max = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return MediaInput(f_mime_type, f_tokens_max)
+
+
+def decode_MediaInput(data: bytes | str, size_max: int = MAX_SIZE) -> MediaInput:
+    """Reads one agentic.gateway.v1.MediaInput from JSON of at most `size_max` bytes."""
+    return read_MediaInput(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_Model(found: object, depth: int, room: list[int]) -> Model:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -2490,6 +2883,10 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
     f_constraints = []
     f_input_price_micro_usd_per_million = 0
     f_output_price_micro_usd_per_million = 0
+    f_verified_constraints = []
+    f_media = []
+    f_file_prefixes = []
+    f_cached_contents = []
     done = 0
     key = ""
     try:
@@ -2512,6 +2909,14 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
                 f_input_price_micro_usd_per_million = as_int64(value)
             elif field == 32:
                 f_output_price_micro_usd_per_million = as_int64(value)
+            elif field == 64:
+                f_verified_constraints = list_of(value, as_text)
+            elif field == 128:
+                f_media = messages_of(value, read_MediaInput, depth - 1, room)
+            elif field == 256:
+                f_file_prefixes = list_of(value, as_text)
+            elif field == 512:
+                f_cached_contents = list_of(value, as_text)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
@@ -2522,6 +2927,10 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
         f_constraints,
         f_input_price_micro_usd_per_million,
         f_output_price_micro_usd_per_million,
+        f_verified_constraints,
+        f_media,
+        f_file_prefixes,
+        f_cached_contents,
     )
 
 
@@ -2612,6 +3021,8 @@ def read_Part(found: object, depth: int, room: list[int]) -> Part:
     f_thought = None
     f_tool_call = None
     f_tool_result = None
+    f_inline_data = None
+    f_file_data = None
     f_signature = b""
     o_kind = ""
     done = 0
@@ -2645,11 +3056,21 @@ def read_Part(found: object, depth: int, room: list[int]) -> Part:
                 o_kind = key
                 f_tool_result = read_ToolResult(value, depth - 1, room)
             elif field == 16:
+                if o_kind:
+                    raise second_member(o_kind)
+                o_kind = key
+                f_inline_data = read_InlineData(value, depth - 1, room)
+            elif field == 32:
+                if o_kind:
+                    raise second_member(o_kind)
+                o_kind = key
+                f_file_data = read_FileData(value, depth - 1, room)
+            elif field == 64:
                 f_signature = as_bytes(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return Part(f_text, f_thought, f_tool_call, f_tool_result, f_signature)
+    return Part(f_text, f_thought, f_tool_call, f_tool_result, f_inline_data, f_file_data, f_signature)
 
 
 def decode_Part(data: bytes | str, size_max: int = MAX_SIZE) -> Part:
@@ -2740,6 +3161,39 @@ def read_ResponseConstraint(found: object, depth: int, room: list[int]) -> Respo
 def decode_ResponseConstraint(data: bytes | str, size_max: int = MAX_SIZE) -> ResponseConstraint:
     """Reads one agentic.gateway.v1.ResponseConstraint from JSON of at most `size_max` bytes."""
     return read_ResponseConstraint(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_SafetySetting(found: object, depth: int, room: list[int]) -> SafetySetting:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_category = default_SafetySettingCategory
+    f_threshold = default_SafetySettingThreshold
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_SafetySetting.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.SafetySetting", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_category = read_SafetySettingCategory(value)
+            elif field == 2:
+                f_threshold = read_SafetySettingThreshold(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return SafetySetting(f_category, f_threshold)
+
+
+def decode_SafetySetting(data: bytes | str, size_max: int = MAX_SIZE) -> SafetySetting:
+    """Reads one agentic.gateway.v1.SafetySetting from JSON of at most `size_max` bytes."""
+    return read_SafetySetting(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_SetHaltRequest(found: object, depth: int, room: list[int]) -> SetHaltRequest:
@@ -3068,6 +3522,7 @@ def read_Usage(found: object, depth: int, room: list[int]) -> Usage:
     f_thinking_tokens = 0
     f_cached_tokens = 0
     f_cost_micro_usd = 0
+    f_estimated = False
     done = 0
     key = ""
     try:
@@ -3088,10 +3543,12 @@ def read_Usage(found: object, depth: int, room: list[int]) -> Usage:
                 f_cached_tokens = as_int64(value)
             elif field == 16:
                 f_cost_micro_usd = as_int64(value)
+            elif field == 32:
+                f_estimated = as_bool(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return Usage(f_input_tokens, f_output_tokens, f_thinking_tokens, f_cached_tokens, f_cost_micro_usd)
+    return Usage(f_input_tokens, f_output_tokens, f_thinking_tokens, f_cached_tokens, f_cost_micro_usd, f_estimated)
 
 
 def decode_Usage(data: bytes | str, size_max: int = MAX_SIZE) -> Usage:
@@ -3108,23 +3565,27 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     CountTokensResponse: json_format.JsonCodec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: json_format.JsonCodec(encode_Decision, decode_Decision),
     ExecuteToolRequest: json_format.JsonCodec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
+    FileData: json_format.JsonCodec(encode_FileData, decode_FileData),
     Finish: json_format.JsonCodec(encode_Finish, decode_Finish),
     FunctionCalling: json_format.JsonCodec(encode_FunctionCalling, decode_FunctionCalling),
     FunctionDeclaration: json_format.JsonCodec(encode_FunctionDeclaration, decode_FunctionDeclaration),
     GenerationSettings: json_format.JsonCodec(encode_GenerationSettings, decode_GenerationSettings),
     GetOperationRequest: json_format.JsonCodec(encode_GetOperationRequest, decode_GetOperationRequest),
     Halt: json_format.JsonCodec(encode_Halt, decode_Halt),
+    InlineData: json_format.JsonCodec(encode_InlineData, decode_InlineData),
     LiftHaltRequest: json_format.JsonCodec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: json_format.JsonCodec(encode_LiftHaltResponse, decode_LiftHaltResponse),
     ListModelsRequest: json_format.JsonCodec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: json_format.JsonCodec(encode_ListModelsResponse, decode_ListModelsResponse),
     ListToolsRequest: json_format.JsonCodec(encode_ListToolsRequest, decode_ListToolsRequest),
     ListToolsResponse: json_format.JsonCodec(encode_ListToolsResponse, decode_ListToolsResponse),
+    MediaInput: json_format.JsonCodec(encode_MediaInput, decode_MediaInput),
     Model: json_format.JsonCodec(encode_Model, decode_Model),
     Operation: json_format.JsonCodec(encode_Operation, decode_Operation),
     Part: json_format.JsonCodec(encode_Part, decode_Part),
     Receipt: json_format.JsonCodec(encode_Receipt, decode_Receipt),
     ResponseConstraint: json_format.JsonCodec(encode_ResponseConstraint, decode_ResponseConstraint),
+    SafetySetting: json_format.JsonCodec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: json_format.JsonCodec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: json_format.JsonCodec(encode_SetHaltResponse, decode_SetHaltResponse),
     TextDelta: json_format.JsonCodec(encode_TextDelta, decode_TextDelta),
