@@ -99,6 +99,7 @@ def _venue(settings: Settings, table: VenueTable) -> AlpacaConfig:
             account=table.account,
             client_order_key=settings.secrets[table.order_key].encode(),
             timeout_ms=TOOL_TIMEOUT_MS,
+            acceptance_ms=table.acceptance_s * 1_000,
         )
     except ValueError as error:
         raise SettingsError(f"venues.{table.name}", [str(error)]) from error

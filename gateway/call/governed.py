@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from gateway.call.care import aftercare
 from gateway.call.claims import claims
 from gateway.call.stations import Stations
 from gateway.terms.asks import Ask, ToolAsk, Unformed
@@ -127,6 +128,7 @@ class Governed:
             claims=held,
             record=self.at.recorder.intent(self.evidence(operation, permit.rules), held),
             lease_ms=lease_ms,
+            care=aftercare(permit, demand),
         )
 
     async def admit(self, admission: Admission) -> Reservation | Replay:

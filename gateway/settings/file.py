@@ -22,6 +22,7 @@ PRICE_USD_MAX: Final = 1_000_000
 """For a million tokens. The dearest call then still costs less than what 64 bits of micro-dollars hold."""
 
 REFERENCE_AGE_MS_MAX: Final = 3_600_000
+ACCEPTANCE_S_MAX: Final = 86_400
 VENUES_MAX: Final = 1
 """Every venue offers tools of the same names, so a second one could not be told apart by agents."""
 
@@ -99,6 +100,7 @@ class VenueTable(Table, frozen=True, kw_only=True):
     secret_key: str
     order_key: str
     """Makes client order ids; must never change while orders may be asked for again."""
+    acceptance_s: int = 30
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
@@ -108,6 +110,7 @@ class VenueTable(Table, frozen=True, kw_only=True):
         if self.feed:
             yield from forms.VENUE.faults("feed", self.feed)
         yield from forms.ACCOUNT.faults("account", self.account)
+        yield from range_faults("acceptance_s", self.acceptance_s, 1, ACCEPTANCE_S_MAX)
 
 
 class BudgetTable(Table, frozen=True, kw_only=True):

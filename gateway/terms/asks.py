@@ -45,6 +45,8 @@ class ToolDeclaration:
     """How long its service may take to answer."""
     redacted: frozenset[str]
     """Names of top-level arguments that never enter a record."""
+    reduces: bool = False
+    """It only takes back, as a cancel does: a kill switch does not stop it."""
     hash: str
     """SHA-256 in hex over everything above."""
 

@@ -100,6 +100,33 @@ class Demand:
 
     amounts: Mapping[Unit, int]
     claims: tuple[Claim, ...] = ()
+    halts: tuple[str, ...] = ()
+    """Scopes of halt switches that only the tool knows of: `symbol:NAME`, `venue:NAME`."""
+    memo: bytes = b""
+    """What the tool's backend needs to find out later what became of the call; empty where it cannot. No secrets."""
+
+
+class Loss(StrEnum):
+    """What is done about an operation whose outcome was lost with its owner."""
+
+    CHARGE = "charge"
+    """It is charged in full and flagged: a stream, a count, a read. It left nothing in the world that could be asked
+    for."""
+    ASK = "ask"
+    """The tool's service is asked by our id."""
+    PERSON = "person"
+    """Nobody can be asked: an operator decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftercare:
+    """What must be durable with an intent, so that any instance can look after the effect."""
+
+    loss: Loss = Loss.PERSON
+    memo: bytes = b""
+    """What the tool's backend needs to ask for it; never a secret."""
+    halts: tuple[str, ...] = ()
+    """The scopes of the switches that stop it, and that withdraw it where it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +141,7 @@ class Admission:
     """The intent, as it will be stored and hashed."""
     lease_ms: int
     """After so long without an outcome, the call counts as lost."""
+    care: Aftercare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +170,8 @@ class Succeeded:
 
     result: bytes
     charges: tuple[tuple[Unit, int], ...] = ()
+    live: bool = False
+    """The effect goes on, as an open order does: it is followed until it ends, and then charged for what it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,3 +199,5 @@ class Settlement:
     reservation: Reservation
     outcome: Outcome
     record: bytes
+    look_unix_us: int | None = None
+    """When somebody must look what became of it: of an outcome that nobody knows, or an effect that goes on."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
+from gateway.terms.aftercare import Finding, Watched
 from gateway.terms.asks import Effect, ToolAsk
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
@@ -12,9 +14,10 @@ from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import MicroUsd, Unit
-from gateway.terms.operations import Claim, Demand, Outcome, Reservation
+from gateway.terms.operations import Claim, Demand, OperationKey, Outcome, Reservation
 from gateway.terms.verdict import Refusal
 from gateway.tools import pretrade
+from gateway.tools.alpaca_aftercare import Aftercarer, cancel_memo, order_memo
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_orders import Orders, OrderTerms
 from gateway.tools.alpaca_reads import Reads
@@ -22,6 +25,7 @@ from gateway.tools.alpaca_rest import Rest, open_session
 from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FACTS, declarations
 from gateway.tools.alpaca_wire import Quote, WireError, micro_down, micro_up
 from gateway.tools.backend import FactTypes
+from gateway.tools.client_order_id import client_order_id
 from gateway.tools.pretrade import Side
 from gateway.tools.quotes import NoQuote, QuoteBoard
 
@@ -39,6 +43,7 @@ class Alpaca:
         self._clock = clock
         self._stack = AsyncExitStack()
         self._orders: Orders
+        self._aftercarer: Aftercarer
         self._reads: Reads
         self._quotes: QuoteBoard
 
@@ -47,6 +52,7 @@ class Alpaca:
         session = await self._stack.enter_async_context(open_session(self._config))
         rest = Rest(session, self._config)
         self._orders = Orders(rest, self._config, self._clock)
+        self._aftercarer = Aftercarer(rest, self._config, self._clock, self._orders)
         self._reads = Reads(rest, self._config, self._clock)
         self._quotes = QuoteBoard(self._reads.quote, self._clock, self._config.quote_age_ms)
         return self
@@ -87,6 +93,24 @@ class Alpaca:
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """Check the hard limits of an order, and hold its notional and its exposure; hold one call of everything."""
+        demand = self._demand(caller, ask, facts)
+        return demand if isinstance(demand, Refusal) else self._cared_for(caller, ask, demand)
+
+    def _cared_for(self, caller: Caller, ask: ToolAsk, demand: Demand) -> Demand:
+        """The demand with what must be known to stop the effect and to look after it."""
+        if ask.tool.name == CANCEL_ORDER:
+            return replace(demand, memo=cancel_memo(str(ask.arguments["order_id"])))
+        if ask.tool.name != PLACE_ORDER:
+            return demand
+        terms = OrderTerms.of(ask)
+        key = OperationKey(tenant=caller.tenant, principal=caller.principal, tool=ask.name, key=ask.key)
+        return replace(
+            demand,
+            halts=(f"symbol:{terms.symbol}", f"venue:{self._config.name}"),
+            memo=order_memo(terms, client_order_id(self._config.client_order_key, key)),
+        )
+
+    def _demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         if ask.tool.effect is Effect.READ:
             return Demand(amounts={Unit.CALLS: 1})
         if caller.limits is None:
@@ -119,6 +143,10 @@ class Alpaca:
         if ask.tool.name == CANCEL_ORDER:
             return await self._orders.cancel(ask)
         return await self._reads.answer(ask)
+
+    async def look(self, watched: Watched) -> Finding:
+        """See `Backend`."""
+        return await self._aftercarer.look(watched)
 
 
 def _reference(quote: Quote, side: Side) -> MicroUsd:

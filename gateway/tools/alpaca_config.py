@@ -31,6 +31,8 @@ class AlpacaConfig:
     """The quotes' source in Alpaca's words, for example `iex`; empty leaves it to the venue."""
     timeout_ms: int = 10_000
     """For one tool call, looking up a lost order included."""
+    acceptance_ms: int = 30_000
+    """How long after it was sent an order may still appear at the venue: until then "not found" proves nothing."""
     connect_ms: int = 2_000
     idle_ms: int = 5_000
     """Without a byte for so long, a reply counts as lost."""
@@ -49,7 +51,10 @@ class AlpacaConfig:
             raise ValueError(f"feed must be empty or match {_NAME.pattern}")
         if len(self.client_order_key) < 32:
             raise ValueError("client_order_key must have at least 32 bytes")
-        if min(self.timeout_ms, self.connect_ms, self.idle_ms, self.connections_max) < 1 or self.quote_age_ms < 0:
+        if (
+            min(self.timeout_ms, self.acceptance_ms, self.connect_ms, self.idle_ms, self.connections_max) < 1
+            or self.quote_age_ms < 0
+        ):
             raise ValueError("times and counts must be above zero")
 
 

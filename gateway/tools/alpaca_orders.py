@@ -106,7 +106,7 @@ class Orders:
 
     async def place(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """Send the order once, and say truthfully what is known of it."""
-        placing = _Placing(
+        placing = Placing(
             terms=OrderTerms.of(ask),
             client_id=client_order_id(self._config.client_order_key, reservation.key),
             held=_held(reservation),
@@ -121,25 +121,28 @@ class Orders:
         reply = await self._rest.call(request, deadline.left_s(SENDING_SHARE))
         if isinstance(reply, NoAnswer) and not reply.sent:
             return UNREACHABLE
-        order = _accepted(reply)
+        order = accepted(reply)
         if order is not None and order.client_order_id == placing.client_id and placing.terms.are_of(order):
-            return self._settled(placing, order)
+            return self.settled(placing, order)
         if isinstance(reply, Answer) and _refused_at_once(reply):
             return self._results.refused(reply)
         return await self._cleared_up(placing, reply, deadline)
 
-    async def _cleared_up(self, placing: "_Placing", reply: Reply, deadline: Deadline) -> Outcome:
+    async def _cleared_up(self, placing: "Placing", reply: Reply, deadline: Deadline) -> Outcome:
         """Look the order up by our id: once, for a look-up has no effect, but time has."""
         lookup = await self._rest.call(by_client_order_id(placing.client_id), deadline.left_s())
-        order = _accepted(lookup)
+        order = accepted(lookup)
         if order is not None and order.client_order_id == placing.client_id:
-            return self._settled(placing, order) if placing.terms.are_of(order) else _ID_TAKEN
+            return self.settled(placing, order)
         absent = isinstance(lookup, Answer) and lookup.status == 404 and has_error_form(lookup)
         if absent and isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
             return self._results.refused(reply)
         return REPLY_LOST
 
-    def _settled(self, placing: "_Placing", order: VenueOrder) -> Outcome:
+    def settled(self, placing: "Placing", order: VenueOrder) -> Outcome:
+        """What an order of our client order id means for the call that placed it, as it stands at the venue."""
+        if not placing.terms.are_of(order):
+            return _ID_TAKEN
         if order.ended and not order.filled:
             message = f"The order ended as {order.status} and nothing of it was filled."
             failure = Failure(reason=f"venue.order_{order.status}", message=message)
@@ -148,14 +151,14 @@ class Orders:
             charges = placing.charges(order)
         except WireError:
             return REPLY_LOST
-        return Succeeded(result=self._results.encoded(order_members(order)), charges=charges)
+        result = self._results.encoded(order_members(order))
+        return Succeeded(result=result, charges=charges, live=not order.ended)
 
     async def cancel(self, ask: ToolAsk) -> Outcome:
         """Ask the venue to cancel; an order that is cancelled already counts as cancelled (a cancel is natural)."""
         order_id = str(ask.arguments["order_id"])
         deadline = Deadline(self._clock, ask.tool.timeout_ms)
-        request = Request(method="DELETE", origin=Origin.TRADING, segments=("v2", "orders", order_id))
-        reply = await self._rest.call(request, deadline.left_s(SENDING_SHARE))
+        reply = await self._rest.call(by_cancel(order_id), deadline.left_s(SENDING_SHARE))
         if isinstance(reply, NoAnswer) and not reply.sent:
             return UNREACHABLE
         if isinstance(reply, Answer) and reply.status in {200, 204}:
@@ -163,22 +166,30 @@ class Orders:
         if isinstance(reply, Answer) and _refused_at_once(reply):
             return self._results.refused(reply)
         lookup = await self._rest.call(by_order_id(order_id), deadline.left_s())
-        return self._cancel_cleared_up(order_id, reply, _accepted(lookup))
+        return self._cancel_cleared_up(order_id, reply, accepted(lookup))
 
     def _cancel_cleared_up(self, order_id: str, reply: Reply, order: VenueOrder | None) -> Outcome:
-        if order is not None and order.id == order_id:
-            if order.status in {"canceled", "pending_cancel"}:
-                return self._results.told({"order_id": order_id, "status": "cancel_accepted"})
-            if order.ended:
-                message = f"The order ended as {order.status}; there is nothing left to cancel."
-                return Failed(failure=Failure(reason="venue.not_cancelable", message=message), charges=ONE_CALL)
+        outcome = None if order is None else self.cancelled(order_id, order)
+        if outcome is not None:
+            return outcome
         if isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
             return self._results.refused(reply)
         return REPLY_LOST
 
+    def cancelled(self, order_id: str, order: VenueOrder) -> Outcome | None:
+        """What an order as it stands now means for the call that cancels it; None while it says nothing."""
+        if order.id != order_id:
+            return None
+        if order.status in {"canceled", "pending_cancel"}:
+            return self._results.told({"order_id": order_id, "status": "cancel_accepted"})
+        if order.ended:
+            message = f"The order ended as {order.status}; there is nothing left to cancel."
+            return Failed(failure=Failure(reason="venue.not_cancelable", message=message), charges=ONE_CALL)
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Placing:
+class Placing:
     """One order on its way."""
 
     terms: OrderTerms
@@ -215,7 +226,12 @@ def by_client_order_id(client_id: str) -> Request:
     )
 
 
-def _accepted(reply: Reply) -> VenueOrder | None:
+def by_cancel(order_id: str) -> Request:
+    """Cancels an order by the venue's id."""
+    return Request(method="DELETE", origin=Origin.TRADING, segments=("v2", "orders", order_id))
+
+
+def accepted(reply: Reply) -> VenueOrder | None:
     """The order that a reply shows, if it is a good one."""
     if not isinstance(reply, Answer) or reply.status not in {200, 201}:
         return None

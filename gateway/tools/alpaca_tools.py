@@ -130,6 +130,7 @@ def declarations(timeout_ms: int) -> tuple[ToolDeclaration, ...]:
         _object({"order_id": _ORDER_ID}, required=["order_id"]),
         (Effect.REVERSIBLE, Idempotency.NATURAL),
         timeout_ms,
+        reduces=True,
     )
     reads = (
         _tool(name, description, schema, (Effect.READ, Idempotency.NATURAL), timeout_ms)
@@ -138,8 +139,14 @@ def declarations(timeout_ms: int) -> tuple[ToolDeclaration, ...]:
     return (place, cancel, *reads)
 
 
-def _tool(
-    name: ToolName, description: str, schema: Schema, nature: tuple[Effect, Idempotency], timeout_ms: int
+def _tool(  # noqa: PLR0913 - the fields of one declaration
+    name: ToolName,
+    description: str,
+    schema: Schema,
+    nature: tuple[Effect, Idempotency],
+    timeout_ms: int,
+    *,
+    reduces: bool = False,
 ) -> ToolDeclaration:
     return declared(
         Draft(
@@ -150,5 +157,6 @@ def _tool(
             effect=nature[0].value,
             idempotency=nature[1].value,
             timeout_ms=timeout_ms,
+            reduces=reduces,
         )
     )

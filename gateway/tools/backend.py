@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.terms.aftercare import Finding, Watched
 from gateway.terms.asks import ToolAsk, ToolDeclaration
 from gateway.terms.caller import Caller
 from gateway.terms.evidence import Facts
@@ -37,4 +38,11 @@ class Backend(Protocol):
 
     async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """Do it, at most once, within the tool's timeout. The ask is the reservation's own, found unchanged."""
+        ...
+
+    async def look(self, watched: Watched) -> Finding:
+        """Ask by our id what became of an effect, and cancel what is open of it if it is to be withdrawn.
+
+        Never raises for anything that the service did. Called only for operations whose demand had a memo.
+        """
         ...

@@ -23,6 +23,7 @@ class Draft:
     idempotency: str = ""
     timeout_ms: int = 10_000
     redacted: frozenset[str] = frozenset()
+    reduces: bool = False
 
 
 class DeclarationRefusedError(ValueError):
@@ -50,6 +51,7 @@ def declared(draft: Draft) -> ToolDeclaration:
         idempotency=idempotency,
         timeout_ms=draft.timeout_ms,
         redacted=draft.redacted,
+        reduces=draft.reduces,
         hash=_hash(draft, effect, idempotency),
     )
 
@@ -77,7 +79,8 @@ def _hash(draft: Draft, effect: Effect, idempotency: Idempotency) -> str:
     """SHA-256 over the length-framed fields, in the order of `ToolDeclaration` (attack row 19)."""
     digest = hashlib.sha256()
     fields = (draft.name, draft.version, draft.description, draft.arguments_schema, effect.value, idempotency.value)
-    for field in (*fields, str(draft.timeout_ms), *sorted(draft.redacted)):
+    reduces = ("(reduces)",) if draft.reduces else ()
+    for field in (*fields, str(draft.timeout_ms), *sorted(draft.redacted), *reduces):
         data = field.encode()
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from gateway.terms.aftercare import Finding, Unknowable, Watched
 from gateway.terms.asks import ToolAsk, ToolDeclaration, ToolRequest, tool_digest
 from gateway.terms.caller import Caller
 from gateway.terms.clock import IdSource
@@ -26,6 +27,12 @@ _WITHDRAWN: Final = Failed(
     failure=Failure(
         reason="tool.changed",
         message="The tool is not the one that was decided on; nothing was sent.",
+    )
+)
+_NOBODY: Final = Unknowable(
+    failure=Failure(
+        reason="tool.no_look_up",
+        message="The tool cannot be asked what became of a call, or is not configured any more.",
     )
 )
 
@@ -71,6 +78,14 @@ class Toolbox:
         if not self._catalogue.holds(ask.tool):
             return _WITHDRAWN
         return await self._owner(ask).execute(ask, reservation)
+
+    async def look(self, watched: Watched) -> Finding:
+        """See the Protocol."""
+        operation = watched.operation
+        backend = self._owners.get((ToolName(operation.key.tool), operation.version))
+        if backend is None or not watched.memo:
+            return _NOBODY
+        return await backend.look(watched)
 
     def _owner(self, ask: ToolAsk) -> Backend:
         return self._owners[ask.tool.name, ask.tool.version]

@@ -12,7 +12,7 @@ from gateway.terms.asks import Effect, Idempotency, ToolAsk, ToolDeclaration, to
 from gateway.terms.caller import Caller
 from gateway.terms.evidence import Evidence
 from gateway.terms.money import Unit
-from gateway.terms.operations import Admission, Claim, OperationKey, Settlement, Succeeded
+from gateway.terms.operations import Admission, Aftercare, Claim, OperationKey, Settlement, Succeeded
 from gateway.terms.verdict import Kind, Permit, Refusal
 
 TOOL = ToolDeclaration(
@@ -92,6 +92,7 @@ async def write(path, *, operations=2, symbol="AAPL", close=True):
                 claims=claims,
                 record=records.intent(evidence, claims),
                 lease_ms=30_000,
+                care=Aftercare(),
             )
         )
         outcome = Succeeded(result=b'{"status": "filled"}')

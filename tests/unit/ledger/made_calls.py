@@ -14,7 +14,7 @@ from gateway.terms.caller import Caller
 from gateway.terms.conversation import Conversation, Speaker, Text, Turn
 from gateway.terms.evidence import Evidence
 from gateway.terms.money import Unit
-from gateway.terms.operations import Admission, Claim, OperationKey, Reservation, Settlement, Succeeded
+from gateway.terms.operations import Admission, Aftercare, Claim, Loss, OperationKey, Reservation, Settlement, Succeeded
 from gateway.terms.strict_json import frozen, strict_object
 from gateway.terms.verdict import Kind, Permit, Refusal
 
@@ -59,6 +59,13 @@ PLACE_ORDER = ToolDeclaration(
     timeout_ms=5_000,
     redacted=frozenset(),
     hash="ab" * 32,
+)
+
+
+CARE = Aftercare(
+    loss=Loss.ASK,
+    memo=b"memo",
+    halts=("all", "tenant:acme", "team:desk", "agent:trader", "tool:place_order", "symbol:ACME", "venue:paper"),
 )
 
 
@@ -114,6 +121,7 @@ class Desk:
     instance: str = INSTANCE
     records: Records = None
     ledger: SqliteLedger = None
+    care: Aftercare = CARE
 
     def make(self):
         boot = f"boot-{next(self.boots)}"
@@ -148,6 +156,7 @@ class Desk:
             claims=tuple(claims),
             record=self.records.intent(told, tuple(claims)),
             lease_ms=30_000,
+            care=self.care,
         )
 
     async def admit(self, **wanted):

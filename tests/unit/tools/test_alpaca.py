@@ -24,6 +24,7 @@ from gateway.terms.money import Unit
 from gateway.terms.operations import Demand
 from gateway.terms.verdict import Kind, Refusal
 from gateway.tools.alpaca import Alpaca
+from gateway.tools.alpaca_aftercare import cancel_memo
 from gateway.tools.alpaca_tools import PLACE_ORDER_FACTS
 from gateway.tools.quotes import NoQuote
 
@@ -130,7 +131,7 @@ async def test_an_agent_without_a_profile_only_reads(venue, toolbox, tool, argum
 async def test_a_cancel_holds_one_call(toolbox):
     ask = asked(toolbox, "cancel_order", {"order_id": UUID})
     assert dict(await toolbox.facts(CALLER, ask)) == {}
-    assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={Unit.CALLS: 1})
+    assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={Unit.CALLS: 1}, memo=cancel_memo(UUID))
 
 
 UNUSABLE = {

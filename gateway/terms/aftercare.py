@@ -1,0 +1,45 @@
+"""An effect after its call has ended: what was lost is asked for, what goes on is followed to its end."""
+
+from dataclasses import dataclass
+
+from gateway.terms.money import Unit
+from gateway.terms.operations import Failed, Failure, Operation, Succeeded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """An operation that was given to one owner to be looked after, until its lease ends."""
+
+    operation: Operation
+    memo: bytes
+    held: tuple[tuple[Unit, int], ...]
+    """What was held at first, the greatest amount of each unit."""
+    looks: int
+    """How often it was looked for before without finding out."""
+    withdraw: bool
+    """A halt of its scope was set: what is open of it is to be cancelled."""
+    fence: int
+    """The proof that it is this owner's."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is the outcome that is asked for, not how an effect goes on."""
+        return not self.operation.state.final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotYet:
+    """Its service does not say yet what became of it."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknowable:
+    """Its service can never say; an operator decides."""
+
+    failure: Failure
+
+
+Finding = Succeeded | Failed | NotYet | Unknowable
+"""What looking came to. A `Succeeded` that is `live` goes on being followed."""
