@@ -335,7 +335,7 @@ class Whole:
 
     async def fill_disk(self):
         """From now on the ledger's file cannot take even a refusal's record, let alone an intent or an outcome."""
-        connection = self.ledger._opened.book.connection
+        connection = self.ledger._opened.source.connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with contextlib.suppress(LedgerUnavailableError):
@@ -344,7 +344,7 @@ class Whole:
             raise AssertionError("the disk does not fill")
 
     def free_disk(self):
-        self.ledger._opened.book.connection.execute("PRAGMA max_page_count = 1073741823")
+        self.ledger._opened.source.connection.execute("PRAGMA max_page_count = 1073741823")
 
     def snapshot(self, folder):
         """The ledger as a process that is killed now leaves it."""

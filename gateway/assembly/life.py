@@ -17,8 +17,8 @@ from gateway.call.stations import Stations, Witness
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
 from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
 from gateway.identity.token import Expected
-from gateway.ledger.files import LedgerFileError
 from gateway.ledger.sqlite import SqliteLedger
+from gateway.ledger.sqlite_files import LedgerFileError
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import CachedToken, application_default_fetch, metadata_fetch
 from gateway.llm.vertex import Vertex, VertexConfig

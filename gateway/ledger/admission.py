@@ -7,36 +7,18 @@ budgets limit nothing: 2,400 of 2,400 were granted against a limit of 1,000 (gov
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ledger import rows
-from gateway.ledger.book import Book, Row, texts
+from gateway.ledger.book import Book
+from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
+from gateway.ledger.halts import engaged
 from gateway.ledger.repeats import repeat_of
 from gateway.ledger.states import Event, following
+from gateway.ledger.tables import BALANCES, HALTS, Row
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ToolAsk
 from gateway.terms.money import LONG_MAX, Unit
-from gateway.terms.operations import Admission, Claim, OperationKey, Receipt, Replay, Reservation, State
+from gateway.terms.operations import Admission, Claim, Operation, OperationKey, Receipt, Replay, Reservation, State
 from gateway.terms.verdict import Kind, Refusal
 
 FIRST_FENCE: Final = 1
-
-_HALTED: Final = "SELECT scope, reason FROM halts WHERE engaged = 1 AND scope IN (?, ?, ?, ?, ?) LIMIT 1"
-
-_CLAIM: Final = (
-    "INSERT INTO balances (scope, unit, time_window, held, spent) VALUES (?1, ?2, ?3, ?4, 0)"
-    " ON CONFLICT DO UPDATE SET held = held + ?4 WHERE ?4 <= ?5 - held - spent"
-)
-"""A balance that would pass its limit is not changed, and then no row is."""
-
-_LEFT: Final = "SELECT held, spent FROM balances WHERE scope = ? AND unit = ? AND time_window = ?"
-
-_OPERATION: Final = (
-    "INSERT INTO operations (id, tenant, principal, tool, key, kind, run, version, fingerprint, state, result, rules,"
-    " policy_hash, intent_instance, intent_boot, intent_sequence, intent_leaf, created_unix_us, lease_until_unix_us,"
-    " owner_instance, owner_boot, fence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-
-_HOLD: Final = (
-    "INSERT INTO holds (operation, scope, unit, time_window, amount, charged, state) VALUES (?, ?, ?, ?, ?, 0, 'held')"
-)
 
 
 class AdmissionError(Exception):
@@ -50,8 +32,17 @@ class Admitting:
     admission: Admission
     now_unix_us: int
 
+    def reads(self) -> Reads:
+        """The key, the switches of all its scopes, and the balances of its claims."""
+        admission = self.admission
+        return Reads(
+            keys=(admission.key,),
+            watched=tuple((HALTS, (scope,)) for scope in _scopes(admission, _described(admission.permit.ask))),
+            rows=tuple((BALANCES, _place(claim)) for claim in admission.claims),
+        )
+
     def __call__(self, book: Book) -> Reservation | Replay | Refusal:
-        """See `Ledger.admit`."""
+        """See `Ledger.admit`. Nothing is taken before all is found to fit."""
         admission = self.admission
         described = _described(admission.permit.ask)
         _refuse_defects(admission)
@@ -61,11 +52,13 @@ class Admitting:
             or _exhausted(book, admission)
         )
         if verdict is not None:
-            book.undo()
             return verdict
+        holds = tuple(Hold(_place(claim), claim.amount) for claim in admission.claims)
+        for hold in holds:
+            held, spent = book.balance(hold.place)
+            book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
         intent = book.append(admission.record)
-        number = book.insert(_OPERATION, _operation_row(self, described, intent))
-        book.change_each(_HOLD, (_hold_row(number, claim) for claim in admission.claims))
+        book.add(_stored(self, described, intent), holds)
         return Reservation(
             operation=admission.operation,
             permit=admission.permit,
@@ -76,23 +69,28 @@ class Admitting:
         )
 
 
-def _halted(book: Book, admission: Admission, described: "_Described") -> Refusal | None:
+def _scopes(admission: Admission, described: "_Described") -> tuple[str, ...]:
+    """All scopes in which a switch stops this call."""
     caller = admission.permit.caller
-    scopes = ("all", f"tenant:{caller.tenant}", f"team:{caller.team}", f"agent:{caller.agent}", described.halted_by)
-    for scope, reason in map(texts, book.all(_HALTED, scopes)):
-        return Refusal(
-            kind=Kind.FORBIDDEN,
-            reason="halt.engaged",
-            sentence=f"The operator has halted {scope}: {reason}. Wait until the operator releases it.",
-            policy_hash=admission.permit.policy_hash,
-        )
-    return None
+    return "all", f"tenant:{caller.tenant}", f"team:{caller.team}", f"agent:{caller.agent}", described.halted_by
+
+
+def _halted(book: Book, admission: Admission, described: "_Described") -> Refusal | None:
+    halted = engaged(book, _scopes(admission, described))
+    if halted is None:
+        return None
+    scope, reason = halted
+    return Refusal(
+        kind=Kind.FORBIDDEN,
+        reason="halt.engaged",
+        sentence=f"The operator has halted {scope}: {reason}. Wait until the operator releases it.",
+        policy_hash=admission.permit.policy_hash,
+    )
 
 
 def _repeated(book: Book, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
-    for row in book.all(rows.BY_KEY, rows.key_row(key)):
-        return repeat_of(rows.operation(row), digest)
-    return None
+    earlier = book.keyed(key)
+    return None if earlier is None else repeat_of(earlier.operation, digest)
 
 
 def _refuse_defects(admission: Admission) -> None:
@@ -108,19 +106,17 @@ def _refuse_defects(admission: Admission) -> None:
 
 
 def _exhausted(book: Book, admission: Admission) -> Refusal | None:
-    """Take every claim in the given order; the first that does not fit ends it."""
+    """The first claim, in the given order, that does not fit."""
     for claim in admission.claims:
-        # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap or become a float on its way.
-        fits = claim.amount <= claim.limit <= LONG_MAX
-        place = (claim.scope, claim.unit, claim.window)
-        if not fits or not book.change(_CLAIM, (*place, claim.amount, claim.limit)):
-            return _over(book, claim, admission.permit.policy_hash)
+        held, spent = book.balance(_place(claim))
+        left = claim.limit - held - spent
+        # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
+        if not (claim.amount <= claim.limit <= LONG_MAX and claim.amount <= left and held + claim.amount <= LONG_MAX):
+            return _over(claim, max(0, left), admission.permit.policy_hash)
     return None
 
 
-def _over(book: Book, claim: Claim, policy_hash: str) -> Refusal:
-    taken = sum(held + spent for held, spent in _balance(book, claim))
-    left = max(0, claim.limit - taken)
+def _over(claim: Claim, left: int, policy_hash: str) -> Refusal:
     if claim.unit is Unit.EXPOSURE:
         return Refusal(
             kind=Kind.FORBIDDEN,
@@ -139,36 +135,29 @@ def _over(book: Book, claim: Claim, policy_hash: str) -> Refusal:
     )
 
 
-def _balance(book: Book, claim: Claim) -> list[tuple[int, int]]:
-    return [
-        (int(held or 0), int(spent or 0)) for held, spent in book.all(_LEFT, (claim.scope, claim.unit, claim.window))
-    ]
+def _place(claim: Claim) -> Row:
+    return claim.scope, claim.unit.value, claim.window
 
 
-def _operation_row(admitting: Admitting, described: "_Described", intent: Receipt) -> Row:
+def _stored(admitting: Admitting, described: "_Described", intent: Receipt) -> Stored:
     admission, permit = admitting.admission, admitting.admission.permit
-    return (
-        admission.operation,
-        *rows.key_row(admission.key),
-        described.kind,
-        described.run,
-        described.version,
-        described.digest,
-        following(State.CLAIMED, Event.DISPATCH),
-        b"",
-        rows.rules_text(permit.rules),
-        permit.policy_hash,
-        *rows.receipt_row(intent),
-        admitting.now_unix_us,
-        admitting.now_unix_us + admission.lease_ms * 1_000,
-        intent.instance,
-        intent.boot,
-        FIRST_FENCE,
+    operation = Operation(
+        id=admission.operation,
+        key=admission.key,
+        version=described.version,
+        fingerprint=described.digest,
+        state=following(State.CLAIMED, Event.DISPATCH),
+        result=b"",
+        failure=None,
+        rules=permit.rules,
+        policy_hash=permit.policy_hash,
+        intent=intent,
+        outcome=None,
+        created_unix_us=admitting.now_unix_us,
+        lease_until_unix_us=admitting.now_unix_us + admission.lease_ms * 1_000,
     )
-
-
-def _hold_row(number: int, claim: Claim) -> Row:
-    return number, claim.scope, claim.unit, claim.window, claim.amount
+    owner = Owner(intent.instance, intent.boot)
+    return Stored(operation=operation, kind=described.kind, run=described.run, owner=owner, fence=FIRST_FENCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,65 @@
-"""The ledger as one unit of work sees it: the writer's open transaction and the end of the chain in it."""
+"""The ledger as one unit of work sees it, whatever keeps its tables.
 
-import sqlite3
-from collections.abc import Iterable
+Every rule of the ledger is written once, as a *unit*: a frozen value that says what it `reads` and that is called with
+a `Book`. Units run one after the other; each changes all or nothing, and everything that a batch of them changed is
+written and committed together. The book is memory: what a unit looks at comes from the backend's `Source`, what it
+changes is kept until the backend takes `writes`. SQLite's source runs a statement for each first look, inside of the
+one writer's transaction. PostgreSQL's has locked and fetched what the whole batch `reads` beforehand, in one statement;
+`UnreadError` tells a unit that looks at something else.
+
+To add something that rules look at by a key (a rate, a latch, a baseline): an entry in `tables.py`, its CREATE TABLE in
+`sqlite_schema.py` and `postgres_schema.py`, and its keys in the unit's `Reads.rows`, or in `Reads.watched` where the
+unit only looks (what is watched, all gateways can watch at once; what may be changed belongs to one batch until its
+commit). To take operations by something else than their id, such as leases that ended: a `Search`, or another condition
+in it and in both sources. To change an operation: `Book.change`, with its new state from `states.following`. Every
+change needs a record: `Book.append`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+from gateway.ledger.entries import Balance, Entry, Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.journal import Chain
-from gateway.terms.operations import Receipt
+from gateway.ledger.tables import BALANCES, Row, Table
+from gateway.terms.ids import OperationId
+from gateway.terms.operations import OperationKey, Receipt
 
-Value = str | int | bytes | None
-"""What SQLite stores."""
+Answer_co = TypeVar("Answer_co", covariant=True)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
-Row = tuple[Value, ...]
+
+class UnreadError(Exception):
+    """A unit looked at what it had not named in `reads`: a defect of the gateway, and nothing was changed."""
 
 
-def texts(row: Row) -> tuple[str, ...]:
-    """A row whose values are all texts."""
-    return tuple(str(value) for value in row)
+class Source(Protocol):
+    """What a book is read from: the tables as they stand before the batch. Each thing is asked for once a batch."""
+
+    def row(self, table: Table, key: Row) -> Row | None:
+        """The values of a keyed row."""
+        ...
+
+    def keyed(self, key: OperationKey) -> Stored | None:
+        """The operation that has this idempotency key."""
+        ...
+
+    def stored(self, operation: OperationId) -> Stored | None:
+        """The operation with this id."""
+        ...
+
+    def holds(self, stored: Stored) -> tuple[Hold, ...]:
+        """The holds of an operation that are held or kept."""
+        ...
+
+    def found(self, search: Search) -> list[Stored]:
+        """What a search finds, the oldest first."""
+        ...
+
+    def last_boot(self) -> LastBoot | None:
+        """The end of this instance's boot before this one. Raises `life.BootRepeatedError` for a used boot id."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,54 +70,191 @@ class Head:
     previous: bytes
 
 
+class Unit(Protocol[Answer_co]):
+    """One rule at work: called once for each try of its batch, in which it runs alone."""
+
+    def reads(self) -> Reads:
+        """All that the call may look at."""
+        ...
+
+    def __call__(self, book: "Book", /) -> Answer_co:
+        """Do it; what it raises, its caller gets, and nothing of it was done."""
+        ...
+
+
 class Book:
-    """Used by one thread at a time. What a unit did can be undone as a whole, records and chain included."""
+    """One batch at a time: `begin_batch`, then `begin_unit` and a unit for each, then `writes`."""
 
-    __slots__ = ("_before", "chain", "connection", "head")
+    __slots__ = (
+        "_added", "_before", "_begins", "_changed", "_changed_holds", "_done", "_holds", "_keys", "_operations",
+        "_puts", "_records", "_rows", "_source", "chain", "head",
+    )  # fmt: skip
 
-    def __init__(self, connection: sqlite3.Connection, chain: Chain, head: Head) -> None:
-        self.connection = connection
+    def __init__(self, source: Source, chain: Chain, head: Head) -> None:
         self.chain = chain
         self.head = head
-        self._before = head
+        self._source = source
+        self._rows: dict[KeyedRow, Row | None] = {}
+        self._operations: dict[OperationId, Stored | None] = {}
+        self._keys: dict[OperationKey, Stored | None] = {}
+        self._holds: dict[OperationId, tuple[Hold, ...]] = {}
+        self._puts: dict[KeyedRow, None] = {}
+        self._added: dict[OperationId, None] = {}
+        self._changed: dict[OperationId, Stored] = {}
+        self._changed_holds: dict[tuple[OperationId, Row], Hold] = {}
+        self._records: list[Entry] = []
+        self._begins = False
+        self._before = (head, 0)
+        self._done: list[Callable[[], object]] = []
+
+    def begin_batch(self) -> None:
+        """Forget everything but the head: nothing that was read before counts."""
+        for memory in (self._rows, self._operations, self._keys, self._holds, self._puts, self._added, self._changed):
+            memory.clear()
+        self._changed_holds.clear()
+        self._records = []
+        self._begins = False
+        self.begin_unit()
 
     def begin_unit(self) -> None:
         """From here on `undo` undoes."""
-        self._before = self.head
-        self.connection.execute("SAVEPOINT unit")
+        self._before = (self.head, len(self._records))
+        self._done.clear()
 
     def undo(self) -> None:
-        """Everything since `begin_unit` did not happen; the unit may go on or end."""
-        self.connection.execute("ROLLBACK TO unit")
-        self.head = self._before
+        """Everything since `begin_unit` did not happen."""
+        while self._done:
+            self._done.pop()()
+        self.head, records = self._before
+        del self._records[records:]
 
-    def end_unit(self) -> None:
-        """What the unit did becomes durable with the next commit."""
-        self.connection.execute("RELEASE unit")
+    def writes(self) -> Writes:
+        """All that the batch changed, in the order in which it did."""
+        by_table: dict[Table, list[tuple[Row, Row]]] = {}
+        for place in self._puts:
+            values = self._rows[place]
+            if values is not None:  # what was put was undone
+                by_table.setdefault(place[0], []).append((place[1], values))
+        now = self._operations
+        return Writes(
+            rows=by_table,
+            added=[(stored, self._holds[name]) for name in self._added if (stored := now[name]) is not None],
+            changed=[(before, after) for name, before in self._changed.items() if (after := now[name]) is not None],
+            holds=[(self._changed[name], hold) for (name, _), hold in self._changed_holds.items()],
+            records=self._records,
+            begins_boot=self._begins,
+        )
 
-    def all(self, statement: str, values: Row = ()) -> list[Row]:
-        """Every row of a statement."""
-        return self.connection.execute(statement, values).fetchall()
+    def get(self, table: Table, key: Row) -> Row | None:
+        """The values of a row; None where there is none."""
+        place = (table, key)
+        if place not in self._rows:
+            self._rows[place] = self._source.row(table, key)
+        return self._rows[place]
 
-    def change(self, statement: str, values: Row = ()) -> int:
-        """How many rows a statement changed."""
-        return self.connection.execute(statement, values).rowcount
+    def put(self, table: Table, key: Row, values: Row) -> None:
+        """Make these the values of a row."""
+        place, before = (table, key), self.get(table, key)
+        self._done.append(lambda: self._rows.__setitem__(place, before))
+        self._rows[place] = values
+        self._puts[place] = None
 
-    def insert(self, statement: str, values: Row) -> int:
-        """The number that the new row got."""
-        return self.connection.execute(statement, values).lastrowid or 0
+    def balance(self, place: Row) -> Balance:
+        """The balance of a place; nothing held and nothing spent where there is no row yet."""
+        row = self.get(BALANCES, place)
+        if row is None:
+            return _NOTHING
+        return row if isinstance(row, Balance) else _balance(row)
 
-    def change_each(self, statement: str, rows: Iterable[Row]) -> None:
-        """The statement once for each row."""
-        self.connection.executemany(statement, rows)
+    def keyed(self, key: OperationKey) -> Stored | None:
+        """The operation that has this idempotency key."""
+        if key not in self._keys:
+            read = self._keys[key] = self._source.keyed(key)
+            if read is not None:
+                self._operations.setdefault(read.operation.id, read)
+        found = self._keys[key]
+        return None if found is None else self._operations[found.operation.id]
+
+    def stored(self, operation: OperationId) -> Stored | None:
+        """The operation with this id."""
+        if operation not in self._operations:
+            self._operations[operation] = self._source.stored(operation)
+        return self._operations[operation]
+
+    def found(self, search: Search) -> list[Stored]:
+        """What a search finds, the oldest first, as this batch left it: fewer than its limit may mean nothing."""
+        for read in self._source.found(search):
+            self._operations.setdefault(read.operation.id, read)
+        matching = [one for one in self._operations.values() if one is not None and search.matches(one)]
+        return sorted(matching, key=_age)[: search.limit]
+
+    def holds(self, stored: Stored) -> list[Hold]:
+        """What the operation holds: its holds that are held or kept."""
+        name = stored.operation.id
+        if name not in self._holds:
+            self._holds[name] = self._source.holds(stored)
+        return [hold for hold in self._holds[name] if hold.state in {"held", "kept"}]
+
+    def add(self, stored: Stored, holds: tuple[Hold, ...]) -> None:
+        """Write a new operation with its holds."""
+        name = stored.operation.id
+        self._set(self._operations, name, stored)
+        self._set(self._keys, stored.operation.key, stored)
+        self._set(self._holds, name, holds)
+        self._set(self._added, name, None)
+
+    def change(self, before: Stored, after: Stored, holds: tuple[Hold, ...] = ()) -> None:
+        """Write what an operation became, and those of its holds that changed.
+
+        Its state, result, failure, outcome, lease, owner and fence can change.
+        """
+        name = before.operation.id
+        self._set(self._operations, name, after)
+        if name not in self._added:
+            if name not in self._changed:
+                self._set(self._changed, name, before)
+            for hold in holds:
+                self._set(self._changed_holds, (name, hold.place), hold)
+        if holds:
+            changed = {hold.place: hold for hold in holds}
+            self._set(self._holds, name, tuple(changed.get(hold.place, hold) for hold in self._holds[name]))
 
     def append(self, record: bytes) -> Receipt:
         """Put a record at the end of the chain."""
-        head = self.head
-        leaf, link = self.chain.seal(head.sequence, head.previous, record)
-        self.connection.execute(
-            "INSERT INTO audit (instance, boot, sequence, record, leaf, link) VALUES (?, ?, ?, ?, ?, ?)",
-            (self.chain.instance, self.chain.boot, head.sequence, record, leaf, link),
-        )
+        chain, head = self.chain, self.head
+        leaf, link = chain.seal(head.sequence, head.previous, record)
+        self._records.append(Entry(head.sequence, record, leaf, link))
         self.head = Head(head.sequence + 1, link)
-        return Receipt(instance=self.chain.instance, boot=self.chain.boot, sequence=head.sequence, leaf_hash=leaf)
+        return Receipt(instance=chain.instance, boot=chain.boot, sequence=head.sequence, leaf_hash=leaf)
+
+    def last_boot(self) -> LastBoot | None:
+        """See `Source`."""
+        return self._source.last_boot()
+
+    def begin_boot(self, link: bytes) -> None:
+        """Begin this boot's chain after the link; the first unit of a boot."""
+        self._begins = True
+        self.head = Head(0, link)
+
+    def _set(self, memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+        if key in memory:
+            before = memory[key]
+            self._done.append(lambda: memory.__setitem__(key, before))
+        else:
+            self._done.append(lambda: memory.pop(key))
+        memory[key] = value
+
+
+_NOTHING = Balance(0, 0)
+
+
+def _balance(row: Row) -> Balance:
+    held, spent = row
+    if not isinstance(held, int) or not isinstance(spent, int):
+        raise TypeError("a balance in the tables is no integer")
+    return Balance(held, spent)
+
+
+def _age(stored: Stored) -> tuple[bool, int]:
+    """What is not written yet is the youngest."""
+    return stored.number == 0, stored.number

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.ledger.files import LedgerFileError, open_for_reading
+from gateway.ledger.sqlite_files import LedgerFileError, open_for_reading
 
 _DIFFERENT: Final = """
 WITH added AS (

@@ -1,16 +1,11 @@
 """Halt switches: what an operator sets to stop everything of a scope before it is admitted."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.ledger.book import Book
+from gateway.ledger.entries import Reads
+from gateway.ledger.tables import HALTS
 from gateway.terms.operations import Receipt
-
-_SET: Final = (
-    "INSERT INTO halts (scope, engaged, reason, set_by, set_unix_us) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET engaged = excluded.engaged, reason = excluded.reason,"
-    " set_by = excluded.set_by, set_unix_us = excluded.set_unix_us"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +29,22 @@ class Setting:
     record: bytes
     now_unix_us: int
 
+    def reads(self) -> Reads:
+        """The switch itself: no batch that looks at it commits while this one does."""
+        return Reads(rows=((HALTS, (self.halt.scope,)),))
+
     def __call__(self, book: Book) -> Receipt:
         """Set it and append its record."""
         halt = self.halt
-        book.change(_SET, (halt.scope, int(halt.engaged), halt.reason, halt.by, self.now_unix_us))
+        book.put(HALTS, (halt.scope,), (int(halt.engaged), halt.reason, halt.by, self.now_unix_us))
         return book.append(self.record)
+
+
+def engaged(book: Book, scopes: tuple[str, ...]) -> tuple[str, str] | None:
+    """The first of these scopes that is halted, with the operator's reason."""
+    for scope in scopes:
+        row = book.get(HALTS, (scope,))
+        # Anything but a clear no is a yes: a switch that cannot be read is engaged.
+        if row is not None and row[0] != 0:
+            return scope, str(row[1])
+    return None

@@ -1,30 +1,21 @@
 """How a boot of the ledger begins and ends: with a truth about every operation that nobody works on any more."""
 
+from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.ledger import rows
-from gateway.ledger.book import Book, Head
-from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.settlement import Ending, Standing, conclude, keep_holds
+from gateway.ledger.book import Book
+from gateway.ledger.entries import Reads, Search
+from gateway.ledger.journal import Diary
+from gateway.ledger.settlement import kept
 from gateway.ledger.states import Event, following
-from gateway.terms.ids import BootId
-from gateway.terms.operations import Failure, Receipt, State, Unknown
+from gateway.terms.operations import Failure, Receipt
 
 NOTHING_BEFORE: Final = bytes(32)
 """The link before the first record of an instance."""
 
-_LAST_BOOT: Final = "SELECT boot FROM boots WHERE instance = ? ORDER BY number DESC LIMIT 1"
-_LAST_RECORD: Final = (
-    "SELECT sequence, leaf, link FROM audit WHERE instance = ? AND boot = ? ORDER BY sequence DESC LIMIT 1"
-)
-_BEGIN: Final = "INSERT INTO boots (instance, boot) VALUES (?, ?)"
-_UNOWNED: Final = f"SELECT {rows.COLUMNS}, number, fence FROM operations WHERE state = 'dispatched' ORDER BY number"  # noqa: S608 - constants
-
-_LOST: Final = Unknown(
-    failure=Failure(
-        reason="operation.lost",
-        message="The gateway stopped before the outcome was recorded, so nobody knows whether it happened.",
-    )
+_LOST: Final = Failure(
+    reason="operation.lost",
+    message="The gateway stopped before the outcome was recorded, so nobody knows whether it happened.",
 )
 
 
@@ -32,57 +23,65 @@ class BootRepeatedError(Exception):
     """The boot id was used before: every start needs one of its own."""
 
 
-def begin(book: Book, diary: Diary) -> Receipt:
-    """Open this boot's chain after the instance's boot before, and tell what that one left unfinished."""
-    chain = book.chain
-    known = book.all("SELECT 1 FROM boots WHERE instance = ? AND boot = ?", (chain.instance, chain.boot))
-    if known:
-        raise BootRepeatedError(f"the boot id {chain.boot} of {chain.instance} was used before: start with a new one")
-    last, link = _end_before(book, chain)
-    book.change(_BEGIN, (chain.instance, chain.boot))
-    book.head = Head(0, link)
-    receipt = book.append(diary.boot(last, link))
-    lose(book, diary)
-    return receipt
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The unit of work that opens this boot's chain after the instance's boot before."""
+
+    diary: Diary
+
+    def reads(self) -> Reads:
+        """Nothing but the boot before, which the book knows."""
+        return Reads()
+
+    def __call__(self, book: Book) -> Receipt:
+        """Append the boot record. Raises `BootRepeatedError`."""
+        before = book.last_boot()
+        last, link = (None, NOTHING_BEFORE) if before is None else before
+        book.begin_boot(link)
+        return book.append(self.diary.boot(last, link))
 
 
-def end(book: Book, diary: Diary) -> Receipt:
-    """Close this boot's chain. What still runs is lost first: nobody will record its outcome."""
-    lose(book, diary)
-    return book.append(diary.close())
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The unit of work that closes this boot's chain."""
+
+    diary: Diary
+
+    def reads(self) -> Reads:
+        """Nothing."""
+        return Reads()
+
+    def __call__(self, book: Book) -> Receipt:
+        """Append the closing record."""
+        return book.append(self.diary.close())
 
 
-def lose(book: Book, diary: Diary) -> int:
-    """Make every dispatched operation unknown, with a record, its holds kept; how many there were.
+@dataclass(frozen=True, slots=True)
+class Losing:
+    """The unit of work that makes operations unknown on which nobody works, each with a record, its holds kept.
 
-    Only one process has the ledger, so nobody else can be working on them. Their fences rise all the same.
+    Whoever orders it knows that: the owner is gone, or the lease has ended. The fences rise all the same, because an
+    owner may only have been paused.
     """
-    unowned = book.all(_UNOWNED)
-    for row in unowned:
-        *columns, number, fence = row
-        operation = rows.operation(tuple(columns))
-        record = diary.lost(operation)
-        standing = Standing(int(number or 0), operation.state, int(fence or 0))
-        after = following(State.DISPATCHED, Event.LOSE)
-        conclude(book, standing, Ending(state=after, outcome=_LOST, receipt=book.append(record), fences_out=True))
-        keep_holds(book, standing.number)
-    return len(unowned)
 
+    diary: Diary
+    lost: Search
 
-def _end_before(book: Book, chain: Chain) -> tuple[Receipt | None, bytes]:
-    for (boot,) in book.all(_LAST_BOOT, (chain.instance,)):
-        for sequence, leaf, link in book.all(_LAST_RECORD, (chain.instance, boot)):
-            last = Receipt(
-                instance=chain.instance,
-                boot=BootId(str(boot)),
-                sequence=int(sequence or 0),
-                leaf_hash=_bytes(leaf),
+    def reads(self) -> Reads:
+        """What is lost."""
+        return Reads(searches=(self.lost,))
+
+    def __call__(self, book: Book) -> int:
+        """How many there were."""
+        lost = book.found(self.lost)
+        for before in lost:
+            receipt = book.append(self.diary.lost(before.operation))
+            operation = replace(
+                before.operation,
+                state=following(before.operation.state, Event.LOSE),
+                failure=_LOST,
+                outcome=receipt,
             )
-            return last, _bytes(link)
-    return None, NOTHING_BEFORE
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise TypeError("a hash of the audit table is no bytes")
-    return value
+            after = before._replace(operation=operation, fence=before.fence + 1)
+            book.change(before, after, kept(book.holds(before)))
+        return len(lost)

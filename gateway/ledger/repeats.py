@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from gateway.ledger.entries import Stored
 from gateway.ledger.states import OPEN
+from gateway.terms.caller import Caller
 from gateway.terms.operations import Operation, Replay
 from gateway.terms.verdict import Kind, Refusal
 
@@ -28,3 +30,13 @@ def repeat_of(earlier: Operation, digest: bytes) -> Replay | Refusal:
             operation_id=earlier.id,
         )
     return Replay(operation=earlier)
+
+
+def shown(stored: Stored | None, caller: Caller) -> Operation | None:
+    """An operation to its caller; to any other it is as absent as none (attack row 2)."""
+    if stored is None or (stored.operation.key.tenant, stored.operation.key.principal) != (
+        caller.tenant,
+        caller.principal,
+    ):
+        return None
+    return stored.operation

@@ -4,40 +4,49 @@ from typing import Final, cast
 
 import msgspec
 
-from gateway.ledger.book import Row
+from gateway.ledger.entries import Owner, Stored
+from gateway.ledger.tables import Row
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
 from gateway.terms.operations import Failure, Operation, OperationKey, Receipt, State
 
-COLUMNS: Final = (
-    "id, tenant, principal, tool, key, version, fingerprint, state, result, failure_reason, failure_message,"
-    " rules, policy_hash, intent_instance, intent_boot, intent_sequence, intent_leaf,"
-    " outcome_instance, outcome_boot, outcome_sequence, outcome_leaf, created_unix_us, lease_until_unix_us"
-)
-"""What `operation` reads, for SELECT and RETURNING."""
+CLAIMED: Final = (
+    ("id", "text"), ("tenant", "text"), ("principal", "text"), ("tool", "text"), ("key", "text"), ("kind", "text"),
+    ("run", "text"), ("version", "text"), ("fingerprint", "bytea"), ("rules", "text"), ("policy_hash", "text"),
+    ("intent_instance", "text"), ("intent_boot", "text"), ("intent_sequence", "bigint"), ("intent_leaf", "bytea"),
+    ("created_unix_us", "bigint"),
+)  # fmt: skip
+"""The columns that never change, each with its type in PostgreSQL."""
 
-BY_KEY: Final = f"SELECT {COLUMNS} FROM operations WHERE tenant = ? AND principal = ? AND tool = ? AND key = ?"  # noqa: S608 - constants
-BY_ID: Final = f"SELECT {COLUMNS} FROM operations WHERE id = ? AND tenant = ? AND principal = ?"  # noqa: S608 - constants
+BECOMING: Final = (
+    ("state", "text"), ("result", "bytea"), ("failure_reason", "text"), ("failure_message", "text"),
+    ("outcome_instance", "text"), ("outcome_boot", "text"), ("outcome_sequence", "bigint"), ("outcome_leaf", "bytea"),
+    ("lease_until_unix_us", "bigint"), ("owner_instance", "text"), ("owner_boot", "text"), ("fence", "bigint"),
+)  # fmt: skip
+"""The columns that `Book.change` writes."""
+
+WRITTEN: Final = tuple(name for name, _ in (*CLAIMED, *BECOMING))
+COLUMNS: Final = ", ".join((*WRITTEN, "number"))
+"""What `stored` reads."""
 
 _RULES: Final = msgspec.json.Decoder(tuple[RuleId, ...])
 
-_Stored = tuple[
-    str, str, str, str, str, str, bytes, str, bytes, str | None, str | None,
-    str, str, str, str, int, bytes,
-    str | None, str | None, int | None, bytes | None, int, int,
+_Columns = tuple[
+    str, str, str, str, str, str, str, str, bytes, str, str, str, str, int, bytes, int,
+    str, bytes, str | None, str | None, str | None, str | None, int | None, bytes | None, int, str, str, int, int,
 ]  # fmt: skip
 
 
-def operation(row: Row) -> Operation:
+def stored(row: Row) -> Stored:
     """The operation that a row of `COLUMNS` is."""
     (
-        name, tenant, principal, tool, key, version, fingerprint, state, result, reason, message,
-        rules, policy_hash, intent_instance, intent_boot, intent_sequence, intent_leaf,
-        instance, boot, sequence, leaf, created, lease_until,
-    ) = cast("_Stored", row)  # fmt: skip
+        name, tenant, principal, tool, key, kind, run, version, fingerprint, rules, policy_hash,
+        intent_instance, intent_boot, intent_sequence, intent_leaf, created,
+        state, result, reason, message, instance, boot, sequence, leaf, lease_until, owner, owner_boot, fence, number,
+    ) = cast("_Columns", row)  # fmt: skip
     outcome = None
     if instance is not None and boot is not None and sequence is not None and leaf is not None:
         outcome = _receipt(instance, boot, sequence, leaf)
-    return Operation(
+    operation = Operation(
         id=OperationId(name),
         key=OperationKey(tenant=TenantName(tenant), principal=Principal(principal), tool=tool, key=IdempotencyKey(key)),
         version=version,
@@ -52,20 +61,37 @@ def operation(row: Row) -> Operation:
         created_unix_us=created,
         lease_until_unix_us=lease_until,
     )
+    owned_by = Owner(InstanceId(owner), BootId(owner_boot))
+    return Stored(operation=operation, number=number, kind=kind, run=run, owner=owned_by, fence=fence)
 
 
-def rules_text(rules: tuple[RuleId, ...]) -> str:
-    """The column `rules`."""
-    return msgspec.json.encode(rules).decode()
+def claimed(told: Stored) -> Row:
+    """The values of `CLAIMED`."""
+    operation = told.operation
+    return (
+        operation.id, *key_row(operation.key), told.kind, told.run, operation.version, operation.fingerprint,
+        msgspec.json.encode(operation.rules).decode(), operation.policy_hash, *_receipt_row(operation.intent),
+        operation.created_unix_us,
+    )  # fmt: skip
 
 
-def key_row(key: OperationKey) -> Row:
-    """The values of `BY_KEY`."""
+def becoming(told: Stored) -> Row:
+    """The values of `BECOMING`."""
+    operation, failure, outcome = told.operation, told.operation.failure, told.operation.outcome
+    return (
+        operation.state, operation.result,
+        *((None, None) if failure is None else (failure.reason, failure.message)),
+        *((None, None, None, None) if outcome is None else _receipt_row(outcome)),
+        operation.lease_until_unix_us, told.owner.instance, told.owner.boot, told.fence,
+    )  # fmt: skip
+
+
+def key_row(key: OperationKey) -> tuple[str, str, str, str]:
+    """Tenant, principal, tool, key."""
     return key.tenant, key.principal, key.tool, key.key
 
 
-def receipt_row(receipt: Receipt) -> Row:
-    """Instance, boot, sequence, leaf."""
+def _receipt_row(receipt: Receipt) -> Row:
     return receipt.instance, receipt.boot, receipt.sequence, receipt.leaf_hash
 
 

@@ -1,11 +1,13 @@
 """The second commit of an operation: outcome, charges and record become durable together."""
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from gateway.ledger import rows
-from gateway.ledger.book import Book, Row
+from gateway.ledger.book import Book
+from gateway.ledger.entries import Balance, Hold, Reads, Stored
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
+from gateway.ledger.tables import BALANCES
+from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.money import LONG_MAX, Unit
 from gateway.terms.operations import (
     Failed,
@@ -16,24 +18,6 @@ from gateway.terms.operations import (
     Settlement,
     State,
     Succeeded,
-)
-
-_STANDING: Final = "SELECT number, state, fence FROM operations WHERE id = ?"
-
-_CONCLUDE: Final = (
-    "UPDATE operations SET state = ?, result = ?, failure_reason = ?, failure_message = ?,"  # noqa: S608 - constants
-    " outcome_instance = ?, outcome_boot = ?, outcome_sequence = ?, outcome_leaf = ?, fence = ?"
-    f" WHERE number = ? AND fence = ? AND state = ? RETURNING {rows.COLUMNS}"
-)
-"""Compare and set: with another state or fence, no row is changed."""
-
-_HOLDS: Final = "SELECT scope, unit, time_window, amount FROM holds WHERE operation = ? AND state IN ('held', 'kept')"
-_HOLD: Final = (
-    "UPDATE holds SET charged = ?, state = ? WHERE operation = ? AND scope = ? AND unit = ? AND time_window = ?"
-)
-_KEEP: Final = "UPDATE holds SET state = 'kept' WHERE operation = ? AND state = 'held'"
-_BALANCE: Final = (
-    "UPDATE balances SET held = held - ?, spent = spent + ? WHERE scope = ? AND unit = ? AND time_window = ?"
 )
 
 
@@ -51,85 +35,54 @@ class Settling:
 
     settlement: Settlement
 
+    def reads(self) -> Reads:
+        """The operation, and the balances that its claims are held in."""
+        reservation = self.settlement.reservation
+        return Reads(
+            operations=(reservation.operation,),
+            rows=tuple((BALANCES, (claim.scope, claim.unit, claim.window)) for claim in reservation.claims),
+        )
+
     def __call__(self, book: Book) -> Operation:
         """See `Ledger.settle`."""
         reservation, outcome = self.settlement.reservation, self.settlement.outcome
-        standing, after = _standing(book, reservation, outcome)
+        before, state = _standing(book, reservation, outcome)
         charges = _charges(outcome)
-        ending = Ending(state=after, outcome=outcome, receipt=book.append(self.settlement.record))
-        operation = conclude(book, standing, ending)
+        receipt = book.append(self.settlement.record)
+        operation = ended(before.operation, state, outcome, receipt)
+        held = book.holds(before)
         if isinstance(outcome, Succeeded | Failed):
-            _charge(book, standing.number, charges, as_held=isinstance(outcome, Succeeded))
+            changed = tuple(_charged(held, charges, as_held=isinstance(outcome, Succeeded)))
+            _charge(book, held, changed)
         else:
-            keep_holds(book, standing.number)
+            changed = kept(held)
+        book.change(before, before._replace(operation=operation), changed)
         return operation
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an operation stands before a change; if it stands elsewhere, nothing is changed."""
-
-    number: int
-    state: State
-    fence: int
+def ended(operation: Operation, state: State, outcome: Outcome, receipt: Receipt) -> Operation:
+    """What an operation is after an outcome."""
+    if isinstance(outcome, Succeeded):
+        return replace(operation, state=state, result=outcome.result, failure=None, outcome=receipt)
+    return replace(operation, state=state, result=b"", failure=outcome.failure, outcome=receipt)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What an operation comes to."""
-
-    state: State
-    outcome: Outcome
-    receipt: Receipt
-    fences_out: bool = False
-    """Take the operation from its owner, who may only be paused."""
-
-
-def conclude(book: Book, standing: Standing, ending: Ending) -> Operation:
-    """Write the ending. Raises `AlreadySettledError` when the operation no longer stands there."""
-    result, failure = _parts(ending.outcome)
-    changed = book.all(
-        _CONCLUDE,
-        (
-            ending.state,
-            result,
-            *failure,
-            *rows.receipt_row(ending.receipt),
-            standing.fence + ending.fences_out,
-            standing.number,
-            standing.fence,
-            standing.state,
-        ),
-    )
-    if not changed:
-        raise AlreadySettledError("the operation changed meanwhile: it is not settled twice")
-    return rows.operation(changed[0])
-
-
-def keep_holds(book: Book, number: int) -> None:
+def kept(held: list[Hold]) -> tuple[Hold, ...]:
     """Nobody knows whether the effect happened, so everything stays held."""
-    book.change(_KEEP, (number,))
+    return tuple(hold._replace(state="kept") for hold in held if hold.state != "kept")
 
 
-def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[Standing, State]:
-    """Where the operation stands now, and its state after the outcome."""
-    found = book.all(_STANDING, (reservation.operation,))
-    if not found:
+def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[Stored, State]:
+    """The operation as it stands now, and its state after the outcome."""
+    before = book.stored(reservation.operation)
+    if before is None:
         raise SettlementError(f"there is no operation {reservation.operation}: only an admitted call can be settled")
-    number, state, fence = found[0]
-    if fence != reservation.fence:
+    if before.fence != reservation.fence:
         raise AlreadySettledError(f"the operation {reservation.operation} has another owner now; this one lost it")
-    standing = Standing(int(number or 0), State(str(state)), reservation.fence)
     try:
-        return standing, following(standing.state, event_of(outcome))
+        return before, following(before.operation.state, event_of(outcome))
     except ImpossibleTransitionError as error:
         raise AlreadySettledError(f"the operation {reservation.operation} is settled: {error}") from error
-
-
-def _parts(outcome: Outcome) -> tuple[bytes, tuple[str | None, str | None]]:
-    if isinstance(outcome, Succeeded):
-        return outcome.result, (None, None)
-    return b"", (outcome.failure.reason, outcome.failure.message)
 
 
 def _charges(outcome: Outcome) -> dict[Unit, int]:
@@ -145,13 +98,22 @@ def _charges(outcome: Outcome) -> dict[Unit, int]:
     return charges
 
 
-def _charge(book: Book, number: int, charges: dict[Unit, int], *, as_held: bool) -> None:
-    """Put the charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
-    holds: list[Row] = []
-    balances: list[Row] = []
-    for scope, unit, window, amount in book.all(_HOLDS, (number,)):
-        charged = charges.get(Unit(str(unit)), amount if as_held else 0)
-        holds.append((charged, "settled" if charged else "released", number, scope, unit, window))
-        balances.append((amount, charged, scope, unit, window))
-    book.change_each(_HOLD, holds)
-    book.change_each(_BALANCE, balances)
+def _charged(held: list[Hold], charges: dict[Unit, int], *, as_held: bool) -> Iterator[Hold]:
+    """The charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
+    for hold in held:
+        _, unit, _ = hold.place
+        charged = charges.get(Unit(str(unit)), hold.amount if as_held else 0)
+        yield hold._replace(charged=charged, state="settled" if charged else "released")
+
+
+def _charge(book: Book, held: list[Hold], changed: tuple[Hold, ...]) -> None:
+    """Move the balances from what was held to what is charged."""
+    for hold, after in zip(held, changed, strict=True):
+        was = book.balance(hold.place)
+        now = Balance(was.held - hold.amount, was.spent + after.charged)
+        _, unit, _ = hold.place
+        if now.held < 0 or (now.spent < 0 and unit != Unit.EXPOSURE):
+            raise LedgerUnavailableError(f"the balance {hold.place} is wrong: run `gateway ledger check`")
+        if abs(now.spent) > LONG_MAX:
+            raise LedgerUnavailableError(f"the balance {hold.place} would pass 64 bits: nothing was charged")
+        book.put(BALANCES, hold.place, now)

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.ledger import life, rows
+from gateway.ledger import rows
 from gateway.ledger.admission import Admitting
-from gateway.ledger.book import Book, Head, Row
-from gateway.ledger.files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
+from gateway.ledger.book import Book, Head
+from gateway.ledger.entries import Search, Stored
 from gateway.ledger.halts import Halt, Setting
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.repeats import repeat_of
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing
+from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
-from gateway.ledger.writer import Writer
+from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
+from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
+from gateway.ledger.sqlite_writer import Writer
+from gateway.ledger.tables import Row
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
@@ -27,10 +31,14 @@ from gateway.terms.operations import (
     Replay,
     Reservation,
     Settlement,
+    State,
 )
 from gateway.terms.verdict import Refusal
 
 CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
+
+_RUNNING: Final = Search(states=(State.DISPATCHED,), limit=1_000_000)
+"""Only one process has the file: whatever runs at its start or its close, nobody works on after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class _Opened:
     """What is there between start and close."""
 
     lock: FileLock
-    book: Book
+    source: SqliteSource
     reader: sqlite3.Connection
     writer: Writer
 
@@ -69,14 +77,16 @@ class SqliteLedger:
         with ExitStack() as undoing:
             lock = FileLock(self._path)
             undoing.callback(lock.release)
-            book = Book(open_for_writing(self._path), self._chain, Head(0, life.NOTHING_BEFORE))
-            undoing.callback(book.connection.close)
+            connection = open_for_writing(self._path)
+            undoing.callback(connection.close)
             try:
-                receipt = _begun(book, self._diary)
+                source = SqliteSource(connection, self._chain)
+                book = Book(source, self._chain, Head(0, NOTHING_BEFORE))
+                receipt = _begun(book, source, self._diary)
                 reader = open_for_reading(self._path)
-            except (life.BootRepeatedError, sqlite3.Error) as error:
+            except (BootRepeatedError, sqlite3.Error) as error:
                 raise LedgerFileError(f"cannot use {self._path} as ledger: {error}") from error
-            self._opened = _Opened(lock, book, reader, Writer(book))
+            self._opened = _Opened(lock, source, reader, Writer(book, source))
             undoing.pop_all()
         return receipt
 
@@ -89,18 +99,19 @@ class SqliteLedger:
         opened = self._now_open()
         self._opened = None
         try:
-            return await opened.writer.do(lambda book: life.end(book, self._diary))
+            return await opened.writer.do(lambda book: _ended(book, self._diary))
         finally:
             _let_go(opened)
 
     async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
         """What an earlier call with this key means for one with this digest; None where there was none."""
-        earlier = self._read(rows.BY_KEY, rows.key_row(key))
-        return None if earlier is None else repeat_of(earlier, digest)
+        earlier = self._read(BY_KEY, rows.key_row(key))
+        return None if earlier is None else repeat_of(earlier.operation, digest)
 
     async def get(self, operation: OperationId, caller: Caller) -> Operation | None:
         """An operation of this caller; another's is as absent as none."""
-        return self._read(rows.BY_ID, (operation, caller.tenant, caller.principal))
+        stored = self._read(BY_ID, (operation,))
+        return shown(stored, caller)
 
     async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
         """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
@@ -127,25 +138,34 @@ class SqliteLedger:
             raise LedgerUnavailableError(CLOSED)
         return self._opened
 
-    def _read(self, statement: str, values: Row) -> Operation | None:
+    def _read(self, statement: str, values: Row) -> Stored | None:
         try:
             found = self._now_open().reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise LedgerUnavailableError(f"the ledger cannot read: {error}") from error
-        return rows.operation(found[0]) if found else None
+        return rows.stored(found[0]) if found else None
 
 
-def _begun(book: Book, diary: Diary) -> Receipt:
+def _begun(book: Book, source: SqliteSource, diary: Diary) -> Receipt:
     """Begin the boot in a commit of its own."""
-    book.connection.execute("BEGIN IMMEDIATE")
-    receipt = life.begin(book, diary)
-    book.connection.execute("COMMIT")
+    source.begin()
+    book.begin_batch()
+    receipt = Beginning(diary)(book)
+    Losing(diary, _RUNNING)(book)
+    source.write(book.writes())
+    source.commit()
     return receipt
+
+
+def _ended(book: Book, diary: Diary) -> Receipt:
+    """What still runs is lost first: nobody will record its outcome."""
+    Losing(diary, _RUNNING)(book)
+    return Ending(diary)(book)
 
 
 def _let_go(opened: _Opened) -> None:
     """Close everything; if the writer's thread hangs, only what it does not use: the file stays locked then."""
     opened.reader.close()
     opened.writer.stop()
-    opened.book.connection.close()
+    opened.source.connection.close()
     opened.lock.release()

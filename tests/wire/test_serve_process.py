@@ -16,7 +16,7 @@ import pytest
 from gateway_town import gateway, visited
 from wire_clients import eventually, stub
 
-from gateway.ledger.files import FileLock
+from gateway.ledger.sqlite_files import FileLock
 from generated.agentic.gateway.v1 import OperationState
 from generated.grpc.health.v1 import HealthCheckRequest, HealthCheckResponseServingStatus
 

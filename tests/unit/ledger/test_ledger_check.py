@@ -7,7 +7,7 @@ import pytest
 from made_calls import Desk, claim
 
 from gateway.ledger.check import check
-from gateway.ledger.files import LedgerFileError
+from gateway.ledger.sqlite_files import LedgerFileError
 from gateway.terms.money import Unit
 from gateway.terms.operations import Failed, Failure, Succeeded, Unknown
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from made_calls import Desk
 
-from gateway.ledger.files import FileLock, LedgerFileError
-from gateway.ledger.schema import APPLICATION_ID, MIGRATIONS
+from gateway.ledger.sqlite_files import FileLock, LedgerFileError
+from gateway.ledger.sqlite_schema import APPLICATION_ID, MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,7 +48,7 @@ async def test_only_its_owner_reads_the_files(desk):
 
 async def test_the_file_says_what_it_is(desk):
     async with desk.open() as ledger:
-        connection = ledger._opened.book.connection
+        connection = ledger._opened.source.connection
         told = [
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -64,7 +64,7 @@ async def test_the_file_says_what_it_is(desk):
 async def test_a_second_process_is_turned_away(desk):
     async with desk.open():
         program = (
-            "import sys; from pathlib import Path; from gateway.ledger.files import FileLock, LedgerFileError\n"
+            "import sys; from pathlib import Path; from gateway.ledger.sqlite_files import FileLock, LedgerFileError\n"
             "try: FileLock(Path(sys.argv[1]))\n"
             "except LedgerFileError as error: print(error)"
         )

@@ -9,9 +9,10 @@ import pytest
 from made_calls import CALLER, Desk, claim
 
 from gateway.audit.verify import verify
-from gateway.ledger import writer as writing
+from gateway.ledger import sqlite_writer as writing
 from gateway.ledger.check import check
-from gateway.ledger.writer import Writer
+from gateway.ledger.sqlite_writer import Writer
+from gateway.ledger.tables import BALANCES, Table
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.operations import State
 
@@ -26,7 +27,7 @@ async def desk(tmp_path):
 
 
 def connection_of(desk):
-    return desk.ledger._opened.book.connection
+    return desk.ledger._opened.source.connection
 
 
 def writer_of(desk):
@@ -56,13 +57,14 @@ async def test_a_full_disk_refuses_and_recovers(desk):
     """Attack row 47: nothing is admitted that cannot be recorded."""
     reservation = await desk.reserve(claims=[claim(limit=10_000)])
     connection = connection_of(desk)
-    await writer_of(desk).do(lambda book: book.all(f"PRAGMA max_page_count = {book.all('PRAGMA page_count')[0][0]}"))
+    [(pages,)] = connection.execute("PRAGMA page_count").fetchall()
+    connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     done = await asyncio.gather(*(desk.admit(claims=[claim(limit=10_000)]) for _ in range(200)), return_exceptions=True)
     failed = [one for one in done if isinstance(one, LedgerUnavailableError)]
     assert failed
     assert "full" in str(failed[0])
     assert isinstance(failed[0].__cause__, sqlite3.Error)
-    await writer_of(desk).do(lambda book: book.all("PRAGMA max_page_count = 1000000"))
+    connection.execute("PRAGMA max_page_count = 1000000").fetchall()
     assert connection.in_transaction is False
     await desk.settle(reservation)
     await desk.do()
@@ -72,35 +74,37 @@ async def test_a_commit_that_fails_fails_its_whole_batch(desk):
     """Foreign keys are checked at the commit here, so that it is the commit that fails."""
     await desk.do(claims=[claim()])
 
-    def spoil(book):
-        book.all("PRAGMA defer_foreign_keys = ON")
-        book.change("INSERT INTO holds VALUES (99999, 'agent:trader', 'calls', 'total', 1, 0, 'held')")
+    def spoil(_):
+        connection_of(desk).execute("PRAGMA defer_foreign_keys = ON")
+        connection_of(desk).execute("INSERT INTO holds VALUES (99999, 'agent:trader', 'calls', 'total', 1, 0, 'held')")
 
-    head = desk.ledger._opened.book.head
+    head = writer_of(desk)._book.head
     spoiling = writer_of(desk).do(spoil)
     admission = desk.admission(claims=[claim()])
     done = await asyncio.gather(desk.ledger.admit(admission), spoiling, desk.refuse(), return_exceptions=True)
     assert [type(one) for one in done] == [LedgerUnavailableError] * 3
-    assert desk.ledger._opened.book.head == head
+    assert writer_of(desk)._book.head == head
     assert await desk.ledger.get(admission.operation, CALLER) is None
     await desk.do(claims=[claim()])
 
 
-async def test_a_failing_statement_fails_its_own_order_only(desk):
+async def test_a_failing_unit_fails_its_own_order_only(desk):
     def spoil(book):
         book.append(b"this must not stay")
-        book.change("INSERT INTO nowhere VALUES (1)")
+        book.put(BALANCES, ("agent:trader", "calls", "total"), (7, 7))
+        book.get(Table("nowhere", key=(("scope", "text"),), values=(("held", "bigint"),), lock=99), ("x",))
 
     done = await asyncio.gather(desk.refuse(), writer_of(desk).do(spoil), desk.refuse(), return_exceptions=True)
     assert isinstance(done[1], LedgerUnavailableError)
     assert done[2].sequence == done[0].sequence + 1
+    assert connection_of(desk).execute("SELECT * FROM balances").fetchall() == []
 
 
 async def test_a_unit_that_ends_the_transaction_fails_its_batch(desk):
     """SQLite does so by itself on some disk errors."""
 
-    def give_up(book):
-        book.all("ROLLBACK")
+    def give_up(_):
+        connection_of(desk).execute("ROLLBACK")
         raise RuntimeError("the disk is gone")
 
     done = await asyncio.gather(desk.refuse(), writer_of(desk).do(give_up), desk.refuse(), return_exceptions=True)
@@ -109,9 +113,9 @@ async def test_a_unit_that_ends_the_transaction_fails_its_batch(desk):
 
 
 async def test_a_hanging_disk_is_told_and_its_end_too(desk):
-    book = desk.ledger._opened.book
+    opened = desk.ledger._opened
     hanging = threading.Event()
-    patient = Writer(book, patience_s=0.02)
+    patient = Writer(opened.writer._book, opened.source, patience_s=0.02)
     first = asyncio.ensure_future(patient.do(lambda _: hanging.wait(30)))
     second = asyncio.ensure_future(patient.do(lambda _: "durable"))
     for waiting in (first, second):

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from gateway.ledger.schema import SchemaError, migrate
+from gateway.ledger.sqlite_schema import SchemaError, migrate
 
 BUSY_MS: Final = 2_000
 """How long a statement waits for a lock of a reader outside, such as a verifier."""

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from gateway.ledger.book import Book
 from gateway.ledger.handoff import Handoff
+from gateway.ledger.sqlite_book import SqliteSource
 from gateway.terms.faults import LedgerUnavailableError
 
 Answer = TypeVar("Answer")
@@ -47,10 +48,11 @@ class _Answered:
 
 
 class Writer:
-    """Owns the book while it runs. `do` is for the event loop that called `start`."""
+    """Owns book and source while it runs. `do` is for the event loop that called `start`."""
 
-    def __init__(self, book: Book, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, book: Book, source: SqliteSource, *, patience_s: float = PATIENCE_S) -> None:
         self._book = book
+        self._source = source
         self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
         self._handoff = Handoff(self._loop)
@@ -147,10 +149,12 @@ class Writer:
     def _write(self, batch: list[_Order]) -> list[_Answered]:
         head = self._book.head
         try:
-            self._book.connection.execute("BEGIN IMMEDIATE")
+            self._source.begin()
+            self._book.begin_batch()
             answers = [self._run(order) for order in batch]
+            self._source.write(self._book.writes())
             self._handoff.statements_done()
-            self._book.connection.execute("COMMIT")
+            self._source.commit()
         except sqlite3.Error as error:
             self._book.head = head
             self._roll_back()
@@ -162,18 +166,17 @@ class Writer:
         try:
             answer = _Answered(order.future, order.unit(self._book))
         except Exception as error:  # whoever ordered the unit gets what it raised
-            if not self._book.connection.in_transaction:
+            if not self._source.connection.in_transaction:
                 raise sqlite3.OperationalError(str(error)) from error  # SQLite gave up the whole batch
             self._book.undo()
             failure = _unavailable(error) if isinstance(error, sqlite3.Error) else error
             answer = _Answered(order.future, failure=failure)
-        self._book.end_unit()
         return answer
 
     def _roll_back(self) -> None:
         try:
-            if self._book.connection.in_transaction:
-                self._book.connection.execute("ROLLBACK")
+            if self._source.connection.in_transaction:
+                self._source.connection.execute("ROLLBACK")
         except sqlite3.Error:
             # The next BEGIN fails then, and so does every order: nothing is done on half a transaction.
             return

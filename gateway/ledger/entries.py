@@ -1,0 +1,121 @@
+"""What the ledger's tables hold, as values, and what a unit of work says that it will read of them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.ledger.tables import Row, Table
+from gateway.terms.ids import BootId, InstanceId, OperationId
+from gateway.terms.operations import Operation, OperationKey, Receipt, State
+
+KeyedRow = tuple[Table, Row]
+"""A table and the key of one of its rows."""
+
+
+class Balance(NamedTuple):
+    """A row of `BALANCES`."""
+
+    held: int
+    spent: int
+
+
+class Owner(NamedTuple):
+    """The boot of the instance that works on an operation."""
+
+    instance: InstanceId
+    boot: BootId
+
+
+class Stored(NamedTuple):
+    """An operation with what only the ledger knows of it."""
+
+    operation: Operation
+    kind: str
+    """`tool`, `chat` or `count`."""
+    run: str
+    owner: Owner
+    fence: int
+    """Rises with every owner; who settles must have the present one."""
+    number: int = 0
+    """Its place in the table; 0 until it is written."""
+
+
+class Hold(NamedTuple):
+    """What an operation holds, or what was charged for it, of one balance."""
+
+    place: Row
+    """The key of the balance: scope, unit, window."""
+    amount: int
+    charged: int = 0
+    state: str = "held"
+    """held: the operation runs. kept: it is unknown. settled: `charged` took its place. released: nothing did."""
+
+
+class Entry(NamedTuple):
+    """A record in its place in this boot's chain."""
+
+    sequence: int
+    record: bytes
+    leaf: bytes
+    link: bytes
+
+
+class LastBoot(NamedTuple):
+    """The end of an instance's boot before."""
+
+    last: Receipt
+    link: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """The oldest operations in one of `states`, at most `limit`, for which everything else that is said is true."""
+
+    states: tuple[State, ...]
+    owner: Owner | None = None
+    lease_before_unix_us: int | None = None
+    """Their lease ended before this moment."""
+    limit: int = 256
+
+    def matches(self, stored: Stored) -> bool:
+        """Whether it is one of them."""
+        operation = stored.operation
+        return (
+            operation.state in self.states
+            and (self.owner is None or stored.owner == self.owner)
+            and (self.lease_before_unix_us is None or operation.lease_until_unix_us < self.lease_before_unix_us)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What a unit may look at."""
+
+    rows: tuple[KeyedRow, ...] = ()
+    """Keyed rows that it may change: they belong to its batch alone until the commit."""
+    watched: tuple[KeyedRow, ...] = ()
+    """Keyed rows that it only looks at: nobody changes them before the commit."""
+    keys: tuple[OperationKey, ...] = ()
+    operations: tuple[OperationId, ...] = ()
+    """With their holds; the balances of these are among `rows`."""
+    searches: tuple[Search, ...] = ()
+    """What is found comes with its holds, and their balances may be changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writes:
+    """All that a batch changed, to be written and committed as one."""
+
+    rows: dict[Table, list[tuple[Row, Row]]]
+    """Keys and their new values."""
+    added: list[tuple[Stored, tuple[Hold, ...]]]
+    changed: list[tuple[Stored, Stored]]
+    """Operations as they were read and as they are now; one that no longer stands as it was read spoils the batch."""
+    holds: list[tuple[Stored, Hold]]
+    """Changed holds of operations that were read."""
+    records: list[Entry]
+    begins_boot: bool
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not (self.rows or self.added or self.changed or self.holds or self.records or self.begins_boot)

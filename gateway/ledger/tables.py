@@ -1,0 +1,51 @@
+"""The ledger's keyed tables: rows that a rule looks up by their key, changes, and puts back.
+
+A new one is an entry here, its CREATE TABLE in every backend's schema, and the keys that a unit names in its `reads`;
+both books read and write it then without another line.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+Value = str | int | bytes | None
+"""What a column holds: text, a 64-bit integer, or bytes."""
+
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A table with a primary key; each column with its type in PostgreSQL. Two entries are never the same table."""
+
+    name: str
+    key: tuple[tuple[str, str], ...]
+    values: tuple[tuple[str, str], ...]
+    lock: int
+    """Tells its locks from those of other tables where several gateways write; never changed once released."""
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The key's columns."""
+        return tuple(name for name, _ in self.key)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The other columns."""
+        return tuple(name for name, _ in self.values)
+
+
+BALANCES: Final = Table(
+    "balances",
+    key=(("scope", "text"), ("unit", "text"), ("time_window", "text")),
+    values=(("held", "bigint"), ("spent", "bigint")),
+    lock=1,
+)
+"""What is held and what is spent of a unit in one scope and window."""
+
+HALTS: Final = Table(
+    "halts",
+    key=(("scope", "text"),),
+    values=(("engaged", "bigint"), ("reason", "text"), ("set_by", "text"), ("set_unix_us", "bigint")),
+    lock=2,
+)
+"""The switches that stop a scope."""
