@@ -36,8 +36,8 @@ class Wish:
 
 def deploy(shell: Shell, place: Place, wish: Wish) -> None:
     """Deploy the gateway. Raises DeployError; then the revision that served before still serves, or serves again."""
-    first = filled_in(wish.manifest, place, IMAGE=wish.image or place.unbuilt)
-    preflight(shell, place, Manifest.of(first))
+    manifest = Manifest.of(filled_in(wish.manifest, place, IMAGE=wish.image or place.unbuilt))
+    preflight(shell, place, manifest)
     before = live(shell, place)
     if wish.stop_before_traffic and (before is None or not before.traffic):
         raise DeployError("--no-traffic: nothing serves yet, so leave it out: the first revision has all traffic")
@@ -50,11 +50,11 @@ def deploy(shell: Shell, place: Place, wish: Wish) -> None:
         raise DeployError(f"{SERVICE} is gone: somebody deleted it meanwhile")
     if before is None or not before.traffic:
         # The first revision of all has all traffic, and none to go back to.
-        call_as_agent(shell, place, now.url, now.url)
+        call_as_agent(shell, place, now.url, manifest.audience or now.url)
     else:
-        try_aside(shell, place, now)
+        try_aside(shell, place, now, manifest.audience or now.url)
         if not wish.stop_before_traffic:
-            move(shell, place, before, now)
+            move(shell, place, before, now, manifest.audience or now.url)
     if not shell.dry:
         waits = ": it waits for `just canary PERCENT`" if wish.stop_before_traffic else ""
         shell.tell(f"{now.newest} is ready at {now.url}{waits}")
@@ -110,23 +110,23 @@ def _traffic(before: Live | None) -> str:
     return f"[{', '.join(pinned)}, {{latestRevision: true, percent: 0, tag: {CANDIDATE}}}]"
 
 
-def try_aside(shell: Shell, place: Place, now: Live) -> None:
+def try_aside(shell: Shell, place: Place, now: Live, audience: str) -> None:
     """Call the new revision under its tag. Raises DeployError, with the tag taken off, if that does not pass."""
     forget = place.run("services", "update-traffic", SERVICE, f"--remove-tags={CANDIDATE}", "--format=none")
     try:
-        call_as_agent(shell, place, now.candidate_url, now.url)
+        call_as_agent(shell, place, now.candidate_url, audience)
     except CommandError as error:
         shell.do(forget)
         raise DeployError(f"{now.newest} got no traffic: {error}") from error
     shell.would("if that call does not pass, the one command that still runs", forget)
 
 
-def move(shell: Shell, place: Place, before: Live, now: Live) -> None:
+def move(shell: Shell, place: Place, before: Live, now: Live, audience: str) -> None:
     """Send all calls to the new revision, and call it again. Raises DeployError, with traffic put back, if not."""
     back = to_revisions(place, before.traffic)
     try:
         shell.do(to_revisions(place, {now.newest: 100}))
-        call_as_agent(shell, place, now.url, now.url)
+        call_as_agent(shell, place, now.url, audience)
     except CommandError as error:
         shell.do(back)
         raise DeployError(f"traffic is back where it was: {error}") from error

@@ -1,5 +1,6 @@
 """A rendered manifest, taken apart into what the checks and the commands ask for."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -61,6 +62,16 @@ class Manifest:
     def revision_annotations(self) -> Tree:
         """The annotations of every revision."""
         return _below(self.template, "metadata", "annotations")
+
+    @property
+    def audience(self) -> str:
+        """The first of its custom audiences: what agents ask tokens for then. Empty for the service's own URL."""
+        written = _text(self.annotations, "run.googleapis.com/custom-audiences")
+        try:
+            listed = json.loads(written or "[]")
+        except ValueError as error:
+            raise DeployError(f"run.googleapis.com/custom-audiences: write a JSON list of URLs: {error}") from error
+        return str(listed[0]) if isinstance(listed, list) and listed else ""
 
     @property
     def containers(self) -> list[Tree]:

@@ -179,12 +179,15 @@ async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
     google = await processes.start("google", _google())
     key_id, secret = "PK" + secrets.token_hex(8).upper(), secrets.token_urlsafe(24)
     exchange, vertex = await asyncio.gather(
-        processes.start("exchange", _exchange(key_id, secret, plan.cash_usd)),
-        processes.start("vertex", [*_vertex(google), *plan.vertex_options]),
+        processes.start("exchange", exchange_command(key_id, secret, plan.cash_usd)),
+        processes.start("vertex", [*vertex_command(google.told("introspect_url")), *plan.vertex_options]),
     )
     ledger = folder / "gateway.db"
+    around = Around(
+        certs_url=google.told("certs_url"), exchange_url=exchange.told("url"), vertex_url=vertex.told("url")
+    )
     configuration = folder / "gateway.toml"
-    configuration.write_text(_configuration(google, exchange, vertex, ledger, plan))
+    configuration.write_text(configured(around, ledger, plan))
     addresses = google.ready["metadata"]
     metadata: Mapping[str, str] = addresses if isinstance(addresses, dict) else {}
     gateway = await processes.start(
@@ -234,19 +237,14 @@ def _google() -> list[str]:
     return ["-m", "localcloud.google", *given, "--project", "local-project"]
 
 
-def _exchange(key_id: str, secret: str, cash_usd: int) -> list[str]:
+def exchange_command(key_id: str, secret: str, cash_usd: int) -> list[str]:
+    """What Python runs as the exchange."""
     return ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:{cash_usd}"]
 
 
-def _vertex(google: Running) -> list[str]:
-    return [
-        "-m",
-        "localcloud.vertex",
-        "--introspect-url",
-        google.told("introspect_url"),
-        "--member",
-        GATEWAY_EMAIL,
-    ]
+def vertex_command(introspect_url: str, member: str = GATEWAY_EMAIL) -> list[str]:
+    """What Python runs as Vertex AI, which this member may use."""
+    return ["-m", "localcloud.vertex", "--introspect-url", introspect_url, "--member", member]
 
 
 def _door(gateway: Running, google: Running, plan: Plan) -> list[str]:
@@ -278,7 +276,19 @@ def _agent(way_in: Running, metadata: str) -> dict[str, str]:
     }
 
 
-def _configuration(google: Running, exchange: Running, vertex: Running, ledger: Path, plan: Plan) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a gateway has around it, and who calls it."""
+
+    certs_url: str
+    exchange_url: str
+    vertex_url: str
+    audience: str = AUDIENCE
+    agent_email: str = AGENT_EMAIL
+
+
+def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
+    """A gateway's configuration file; a relative ledger is beside it."""
     budgets = BUDGETS.format(
         notional_usd_day=plan.notional_usd_day,
         tokens_hour=plan.tokens_hour,
@@ -286,14 +296,14 @@ def _configuration(google: Running, exchange: Running, vertex: Running, ledger: 
         calls_run=plan.calls_run,
     )
     return CONFIGURATION.format(
-        audience=AUDIENCE,
-        certs_url=google.told("certs_url"),
-        vertex_url=vertex.told("url"),
-        exchange_url=exchange.told("url"),
+        audience=around.audience,
+        certs_url=around.certs_url,
+        vertex_url=around.vertex_url,
+        exchange_url=around.exchange_url,
         ledger=ledger,
         policies=shipped_policies(),
         notional_usd_max=plan.notional_usd_max,
         exposure_usd_max=plan.exposure_usd_max,
-        agent_email=AGENT_EMAIL,
+        agent_email=around.agent_email,
         budgets=budgets,
     )

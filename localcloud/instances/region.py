@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -23,6 +24,7 @@ from localcloud.run_admin.revisions import Failure, Revision, failure_of
 from localcloud.run_admin.runtime import Outcome
 from localcloud.run_admin.shapes import JsonObject, texts
 
+AUDIENCES: Final = "run.googleapis.com/custom-audiences"
 INVOKER: Final = "roles/run.invoker"
 NOT_SERVED: Final = Refusal(status=404, reason="no-revision", text="The requested URL was not found on this server.")
 
@@ -31,8 +33,7 @@ NOT_SERVED: Final = Refusal(status=404, reason="no-revision", text="The requeste
 class RegionConfig:
     """What a region is told. Its one service's URL is its front door's; `tags` have doors of their own.
 
-    `certs_url` has the issuer's keys, `audience` is another one that tokens may name, `door_port` 0 is any, and `seed`
-    is for the split of traffic.
+    `certs_url` has the issuer's keys, `door_port` 0 is any, and `seed` is for the split of traffic.
     """
 
     admin: AdminConfig
@@ -40,7 +41,6 @@ class RegionConfig:
     certs_url: str
     service: str = "gateway-service"
     tags: tuple[str, ...] = ("candidate",)
-    audience: str = ""
     strip_signature: bool = True
     door_port: int = 0
     timeout_seconds: float = 3600.0
@@ -60,9 +60,10 @@ class Region:
         self.pools: dict[str, Pool] = {}
         self.admin = RunAdmin(config.admin, issuer=issuer, runtime=self)
         self._issuer = issuer
+        self._audiences: frozenset[str] = frozenset()
         self._missing: dict[str, Failure] = {}
         self._door_config = DoorConfig(
-            audiences=(config.audience or config.service,),
+            audiences=(config.service,),
             invokers=(),
             certs_url=config.certs_url,
             strip_signature=config.strip_signature,
@@ -83,7 +84,7 @@ class Region:
 
     @property
     def url(self) -> str:
-        """The service's URL: what agents call, and the audience of their tokens."""
+        """The service's URL: what agents call. It is an audience of their tokens, beside the manifest's custom ones."""
         return self.door.url
 
     async def __aenter__(self) -> Self:
@@ -142,6 +143,7 @@ class Region:
         """Send calls to these targets, and let as many instances wait as they ask for."""
         self.traffic.take(targets)
         known = texts({"annotations": annotations}, "annotations")
+        self._audiences = frozenset(json.loads(known.get(AUDIENCES, "[]")))
         least, most = int(known.get(SERVICE_MIN, "0")), int(known.get(SERVICE_MAX, str(MAX_DEFAULT)))
         for name, pool in self.pools.items():
             share = -(-least * self.traffic.shares.get(name, 0) // 100)
@@ -172,7 +174,7 @@ class Region:
             policies.append(admin.services.policy(config.service))
         members = (member for policy in policies for member in policy.members(INVOKER))
         return Access(
-            audiences=frozenset({self.url, config.audience} - {""}),
+            audiences=self._audiences | {self.url},
             members=bare_members(members),
         )
 

@@ -1,14 +1,14 @@
 """The project around the services: its enabled APIs, service accounts, secrets, repositories and their policies."""
 
-import base64
 import hashlib
 import re
 from typing import Final
 
 from localcloud.run_admin.config import APIS_ALWAYS_ON, AdminConfig
 from localcloud.run_admin.errors import ApiError, already_exists, disabled, not_found
+from localcloud.run_admin.payloads import has_checksum, value_of
 from localcloud.run_admin.policies import Policy
-from localcloud.run_admin.shapes import JsonObject, text
+from localcloud.run_admin.shapes import JsonObject
 
 SECRET_ACCESSOR: Final = "roles/secretmanager.secretAccessor"  # noqa: S105 - a role's name
 TOKEN_CREATORS: Final = ("roles/iam.serviceAccountTokenCreator",)
@@ -125,15 +125,11 @@ class Project:
         return {"name": self._secret_path(name), "replication": {"automatic": {}}}
 
     def add_version(self, name: str, payload: JsonObject) -> JsonObject:
-        """One version more, with its value in base64. Raises ApiError 400 for a payload that is none."""
+        """One version more, with its value in base64. Raises ApiError 400 for a payload that is none or is damaged."""
         versions, policy = self._secret(name)
-        try:
-            value = base64.b64decode(text(payload, "data"), validate=True)
-        except ValueError as error:
-            raise ApiError(400, "Invalid value at 'payload.data': Base64 decoding failed.") from error
+        self._values[name, str(versions + 1)] = value_of(payload)
         self._secrets[name] = (versions + 1, policy)
-        self._values[name, str(versions + 1)] = value
-        return self.version(name, "latest")
+        return {**self.version(name, "latest"), "clientSpecifiedPayloadChecksum": has_checksum(payload)}
 
     def version(self, name: str, version: str) -> JsonObject:
         """A version of a secret, by number or `latest`, without its value."""
