@@ -10,6 +10,7 @@ from typing import Final
 import aiohttp
 
 from gateway.assembly.parts import AssemblyError, Parts, parts_of
+from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
 from gateway.call.effects import EffectTasks
@@ -55,6 +56,8 @@ class Grace:
     """How long running calls may go on."""
     drained_s: float = 9.2
     """From the beginning of the end: when also the connections must be closed."""
+    retry_s: float = RETRY_S
+    """Between two tries of a ledger that takes no records."""
     effects_s: float = 9.4
     """From the beginning of the end: when effects without an outcome are given up and recorded as lost."""
 
@@ -103,6 +106,13 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         stack.push_async_callback(ending.drain, server)
         await _warmed(google, witness, grace.warm_s)
         server.readiness.set_serving(True)
+
+        async def beat() -> None:
+            await book.ledger.note(book.records.heartbeat())
+
+        await stack.enter_async_context(
+            watched(LedgerWatch(server=server, beat=beat, witness=witness, retry_s=grace.retry_s))
+        )
         options = WebOptions(origins=tuple(settings.file.web.origins))
         web = WebApplication(server.table, server.surroundings, server.readiness, options)
         yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot)

@@ -1,15 +1,22 @@
 """Health: whether the gateway takes calls, told to probes and balancers by grpc.health.v1; no credentials needed.
 
+Whoever restarts what is not well asks for the service `live`, which is as long as the process answers: a ledger that
+cannot be written is no reason to restart, and a restart of all instances makes an outage longer.
+
 The rules: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from typing import Final
 
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Kind, Refusal, RefusedError
 from generated.grpc.health.v1 import HealthCheckRequest, HealthCheckResponse
 from generated.grpc.health.v1 import HealthCheckResponseServingStatus as Serving
+
+LIVE: Final = "live"
+"""The name under which a liveness probe asks."""
 
 
 class Readiness:
@@ -59,7 +66,7 @@ class Health:
 
     def __init__(self, readiness: Readiness, services: Iterable[str], *, retry_after_ms: int) -> None:
         self._readiness = readiness
-        self._names = frozenset({"", *services})
+        self._names = frozenset({"", LIVE, *services})
         self._retry_after_ms = retry_after_ms
 
     async def check(self, request: HealthCheckRequest, _passage: Passage) -> HealthCheckResponse:
@@ -94,4 +101,5 @@ class Health:
     def _status(self, service: str) -> Serving:
         if service not in self._names:
             return Serving.SERVICE_UNKNOWN
-        return Serving.SERVING if self._readiness.serving else Serving.NOT_SERVING
+        well = self._readiness.serving or (service == LIVE and not self._readiness.closed)
+        return Serving.SERVING if well else Serving.NOT_SERVING

@@ -53,6 +53,8 @@ class Load:
     receiving_bytes: int = 0
     """Of requests whose message is not."""
     draining: bool = False
+    unrecorded: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a call ended because nothing could be recorded; who looks after the ledger clears it."""
     _emptied: asyncio.Event = field(default_factory=asyncio.Event)
 
     def call_closed(self, call: OpenCall) -> None:

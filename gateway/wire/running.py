@@ -127,6 +127,7 @@ class RunningCall:
                 end = error.ending
             case LedgerUnavailableError():
                 self._tell_failure(error)
+                self._surroundings.load.unrecorded.set()
                 sentence = "nothing can be recorded now, so nothing may happen; call again"
                 end = self._surroundings.busy("ledger.unavailable", sentence)
             case _:

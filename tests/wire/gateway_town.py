@@ -49,6 +49,11 @@ class Visitor:
         async with self.session.post(self._admin("/admin/faults"), json=[fault]) as reply:
             reply.raise_for_status()
 
+    async def orders(self):
+        """What the exchange has of the desk's orders."""
+        async with self.session.get(self._admin("/admin/orders")) as reply:
+            return [one for one in (await reply.json())["orders"] if str(one["client_order_id"]).startswith("gw-")]
+
     async def order_under_way(self):
         """Wait until an order has reached the slow exchange."""
         async with asyncio.timeout(10):

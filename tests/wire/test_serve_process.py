@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -105,6 +106,39 @@ async def test_a_record_that_cannot_be_closed_is_exit_code_1(tmp_path):
     assert code == 1
     assert (last["severity"], last["message"]) == ("ERROR", "ledger.close_failed")
     assert "the ledger cannot write: database is locked" in last["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit(2) to make a running process's files full")
+async def test_a_ledger_that_takes_no_more_records_refuses_effects_and_is_not_ready_until_it_takes_them_again(tmp_path):
+    """Attack row 47: its files may not grow any more, as on a full disk."""
+    async with visited(tmp_path) as visitor:
+        assert (await visitor.execute(key="before")).state == OperationState.SUCCEEDED
+        pid = visitor.town.gateway.process.pid
+        health = stub(visitor.channel, "Watch")(HealthCheckRequest(), timeout=60)
+        assert (await health.read()).status.name == "SERVING"
+        full = os.stat(f"{visitor.town.ledger}-wal").st_size  # noqa: PTH116 - it does not wait
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        refused = []
+        for key in ("during-1", "during-2"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await visitor.execute(key=key)
+            refused.append((caught.value.code(), caught.value.details()))
+        assert {code for code, _ in refused} == {grpc.StatusCode.UNAVAILABLE}
+        assert "nothing can be recorded now" in refused[0][1]
+        assert (await health.read()).status.name == "NOT_SERVING"
+        live = await stub(visitor.channel, "Check")(HealthCheckRequest(service="live"), timeout=5)
+        assert live.status.name == "SERVING"
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert (await health.read()).status.name == "SERVING"
+        health.cancel()
+        assert (await visitor.execute(key="during-1")).state == OperationState.SUCCEEDED
+        assert len(await visitor.orders()) == 2
+        assert await visitor.town.processes.stop(visitor.town.gateway) == 0
+        events = [json.loads(line)["message"] for line in visitor.town.gateway.log.read_text().splitlines()]
+    assert events.index("ledger.unwritable") < events.index("ledger.writable_again")
+    code, told = await gateway("audit", "verify", "--json", visitor.town.ledger)
+    assert code == 0
+    assert json.loads(told)["kinds"]["heartbeat"] >= 1
 
 
 SECRETS = {"EXCHANGE_KEY_ID": "PK1", "EXCHANGE_SECRET_KEY": "very-secret-value", "EXCHANGE_ORDER_KEY": "k" * 32}

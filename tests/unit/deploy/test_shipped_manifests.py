@@ -57,7 +57,8 @@ def test_the_gateways_manifest():
     assert spec["serviceAccountName"] == "sa-gateway@acme-agents.iam.gserviceaccount.com"
     assert container["ports"] == [{"name": "h2c", "containerPort": 8080}]
     assert container["resources"] == {"limits": {"cpu": "1", "memory": "512Mi"}}
-    assert container["startupProbe"]["grpc"] == container["livenessProbe"]["grpc"] == {"port": 8080}
+    assert container["startupProbe"]["grpc"] == {"port": 8080}
+    assert container["livenessProbe"]["grpc"] == {"port": 8080, "service": "live"}
     plain = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
     assert plain == {"GATEWAY_CONFIG": "/etc/gateway/gateway.toml", "GATEWAY_EDGE_IAM": "required"}
 

@@ -44,3 +44,13 @@ async def test_equal_statuses_are_told_once():
     with pytest.raises(RefusedError) as caught:
         await anext(watch)
     assert (caught.value.refusal.kind, caught.value.refusal.retry_after_ms) == (Kind.UNAVAILABLE, 5)
+
+
+async def test_live_is_as_long_as_the_process_does_not_stop():
+    readiness = Readiness()
+    health = Health(readiness, (), retry_after_ms=5)
+    live = HealthCheckRequest(service="live")
+    assert (await health.check(live, None)).status is Serving.SERVING
+    assert (await health.check(HealthCheckRequest(), None)).status is Serving.NOT_SERVING
+    readiness.close()
+    assert (await health.check(live, None)).status is Serving.NOT_SERVING
