@@ -1,6 +1,7 @@
 """`gateway serve` as the process that Cloud Run starts and stops: what it loads, how it ends, why it does not begin."""
 
 import asyncio
+import importlib.util
 import json
 import os
 import resource
@@ -23,6 +24,22 @@ from generated.grpc.health.v1 import HealthCheckRequest, HealthCheckResponseServ
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "gateway.example.toml"
+
+SERVED = {
+    *("gateway", "generated"),
+    # aiohttp and what it stands on.
+    *("aiohappyeyeballs", "aiohttp", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
+    # grpclib and what it stands on, messages, and the rest that every call needs.
+    *("betterproto2", "grpclib", "h2", "hpack", "hyperframe"),
+    *("_cffi_backend", "cedarpy", "cryptography", "jsonschema_rs", "msgspec"),
+}
+"""Every package beside Python's own that a gateway with its ledger in SQLite loads to serve: no more, no fewer."""
+
+IF_THERE = {"aiodns", "backports", "brotli", "brotlicffi", "pydantic", "typing_extensions"}
+"""Taken by the packages above where something else has brought them, or under some versions of Python."""
+
+OF_THE_CLONE = {"__editable___agentic_gateway_0_1_0_finder", "_distutils_hack", "sitecustomize", "usercustomize"}
+"""How a clone and its environment are joined; an image has none of it."""
 
 NEVER_SERVED = {
     # Not the gateway's.
@@ -55,6 +72,9 @@ async def test_serving_calls_imports_nothing_that_serving_does_not_need(tmp_path
         assert await visitor.town.processes.stop(visitor.town.gateway) == 0
         modules = imported(visitor.town.gateway.log)
     assert {"gateway.assembly.life", "grpclib.server", "aiohttp", "cedarpy"} <= modules
+    tops = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - {"imported package"}
+    there = {name for name in tops if name not in OF_THE_CLONE and importlib.util.find_spec(name)}
+    assert sorted(there - IF_THERE) == sorted(SERVED)
     packages = {".".join(name.split(".")[:size]) for name in modules for size in (1, 2, 3)}
     assert sorted(packages & NEVER_SERVED) == []
 
