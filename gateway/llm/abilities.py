@@ -1,5 +1,6 @@
 """What a model can be asked for: refused up front, in one place for all upstreams, from what each says of itself."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ class Abilities:
     cached_content: bool = False
     references: frozenset[str] = frozenset()
     """Schemes of files by reference."""
+    media: frozenset[str] | None = None
+    """MIME types of files; None: whatever the operator says. All text is one of them."""
+    function_name: re.Pattern[str] | None = None
+    """The form of functions' names, where it is narrower than ours."""
     temperature_max: float = 2
     stop_sequences_max: int = 5
 
@@ -34,6 +39,10 @@ class Abilities:
         yield from self._settings(model, conversation.generation)
         if conversation.functions and conversation.choosing not in self.choosing:
             yield unsupported(model, f"function_calling.mode {conversation.choosing.name}")
+        for place, function in enumerate(conversation.functions):
+            if self.function_name is not None and not self.function_name.fullmatch(function.name):
+                told = f"{model.name} takes names of {self.function_name.pattern}"
+                yield malformed(f"functions[{place}].name", told)
         for turn, said in enumerate(conversation.turns):
             for place, part in enumerate(said.parts):
                 yield from self._file(model, part, f"contents[{turn}].parts[{place}]")
@@ -63,9 +72,10 @@ class Abilities:
     def _file(self, model: Model, part: Part, field: str) -> Iterator[Refusal]:
         if not isinstance(part, InlineData | FileData):
             return
-        if part.mime_type not in model.inputs.media:
-            known = ", ".join(sorted(model.inputs.media)) or "none"
-            yield unsupported(model, f"a file of type {part.mime_type}", f"it reads: {known}")
+        known = sorted(kind for kind in model.inputs.media if self._reads(kind))
+        if part.mime_type not in known:
+            told = f"it reads: {', '.join(known) or 'no files'}"
+            yield unsupported(model, f"a file of type {part.mime_type}", told)
         if not isinstance(part, FileData):
             return
         if part.mime_type.startswith("text/"):
@@ -74,6 +84,9 @@ class Abilities:
         if not part.uri.startswith(tuple(allowed)):
             told = f"files for {model.name} begin with: {', '.join(allowed) or 'none, send them inline'}"
             yield malformed(f"{field}.file_data.uri", told)
+
+    def _reads(self, mime_type: str) -> bool:
+        return self.media is None or mime_type in self.media or mime_type.startswith("text/")
 
     def _guards(self, model: Model, conversation: Conversation) -> Iterator[Refusal]:
         if conversation.guards and not self.guards:

@@ -1,8 +1,8 @@
-"""A POST of JSON with the gateway's own token: sent once, or once more where nothing can have happened."""
+"""A POST of JSON with the credentials of its upstream: sent once, or once more where nothing can have happened."""
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Final
@@ -31,6 +31,10 @@ _AT_ONCE_BYTES: Final = 64 * 1024
 _DROPPED: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
 
+ReadError = Callable[[int, bytes, str], UpstreamError]
+"""Reads status, body and `Retry-After` of a reply that is not 200."""
+
+
 class _Attempt:
     """What one attempt to send met."""
 
@@ -51,10 +55,18 @@ _TRACE.freeze()
 class AuthorizedPost:
     """Posts to one upstream. `head_s` is how long the head of a reply may take, in seconds."""
 
-    def __init__(self, session: aiohttp.ClientSession, credentials: Credentials, head_s: float) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        credentials: Credentials | None,
+        head_s: float,
+        read_error: ReadError = read_error,
+    ) -> None:
+        """`credentials`: None for an upstream that asks for none."""
         self._session = session
         self._credentials = credentials
         self._head_s = head_s
+        self._read_error = read_error
         self._timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S)
         if _TRACE not in session.trace_configs:
             session.trace_configs.append(_TRACE)
@@ -73,18 +85,18 @@ class AuthorizedPost:
             _let_go(reply)
 
     async def _accepted(self, url: str, body: bytes) -> aiohttp.ClientResponse:
-        token = await self._credentials.token()
+        token = "" if self._credentials is None else await self._credentials.token()
         reply = await self._sent(url, body, token)
-        if reply.status == 401:
+        if reply.status == 401 and self._credentials is not None:
             # The token may have been revoked before its end: another one, once.
-            refusal = await _refusal(reply)
+            refusal = await self._refusal(reply)
             self._credentials.refused(token)
             another = await self._credentials.token()
             if another == token:
                 raise refusal
             reply = await self._sent(url, body, another)
         if reply.status != 200:
-            raise await _refusal(reply)
+            raise await self._refusal(reply)
         return reply
 
     async def _sent(self, url: str, body: bytes, token: str) -> aiohttp.ClientResponse:
@@ -109,11 +121,9 @@ class AuthorizedPost:
             raise UpstreamError(Fault.STALLED, f"no answer for {self._head_s:g} s") from error
 
     async def _attempted(self, url: str, body: bytes, token: str, attempt: _Attempt) -> aiohttp.ClientResponse:
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",
-        }
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         async with asyncio.timeout(self._head_s):
             return await self._session.post(
                 url,
@@ -125,17 +135,16 @@ class AuthorizedPost:
                 trace_request_ctx=attempt,
             )
 
-
-async def _refusal(reply: aiohttp.ClientResponse) -> UpstreamError:
-    body = b""
-    try:
-        async with asyncio.timeout(ERROR_S):
-            body = await whole_body(reply, ERROR_BYTES_MAX)
-    except (aiohttp.ClientError, TimeoutError, BodyTooLargeError):
-        pass  # the status speaks for itself
-    finally:
-        _let_go(reply)
-    return read_error(reply.status, body, reply.headers.get("Retry-After", ""))
+    async def _refusal(self, reply: aiohttp.ClientResponse) -> UpstreamError:
+        body = b""
+        try:
+            async with asyncio.timeout(ERROR_S):
+                body = await whole_body(reply, ERROR_BYTES_MAX)
+        except (aiohttp.ClientError, TimeoutError, BodyTooLargeError):
+            pass  # the status speaks for itself
+        finally:
+            _let_go(reply)
+        return self._read_error(reply.status, body, reply.headers.get("Retry-After", ""))
 
 
 def _let_go(reply: aiohttp.ClientResponse) -> None:

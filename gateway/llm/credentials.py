@@ -1,4 +1,4 @@
-"""The gateway's own access tokens for Google's APIs: kept until shortly before their end, fetched one at a time."""
+"""The gateway's own access tokens for Google's APIs, kept until shortly before their end; and keys of others."""
 
 import asyncio
 import re
@@ -54,6 +54,20 @@ class AccessToken:
 
     token: str
     expires_ns: int
+
+
+class FixedKey:
+    """A key that somebody gave the operator: it is what it is until the next start."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    async def token(self) -> str:
+        """See `Credentials`."""
+        return self._key
+
+    def refused(self, token: str) -> None:
+        """See `Credentials`: there is no other."""
 
 
 Fetch = Callable[[], Awaitable[AccessToken]]

@@ -1,5 +1,8 @@
 """How the results in a conversation belong to its calls: by id, or by place where the caller gave no ids."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from gateway.terms.conversation import Conversation, FunctionCall, FunctionResult, Part, Turn
 from gateway.terms.verdict import Violation
 
@@ -58,3 +61,27 @@ def _calls(turn: Turn) -> dict[_Key, FunctionCall]:
 def _results(turn: Turn) -> list[tuple[_Key, FunctionResult]]:
     results = (part for part in turn.parts if isinstance(part, FunctionResult))
     return [(result.call_id or place, result) for place, result in enumerate(results)]
+
+
+def identified(turns: tuple[Turn, ...]) -> list[Turn]:
+    """The turns with an id of ours on every call and its result, for the wires that need one of a form of their own.
+
+    The same history gets the same ids again, so that an upstream's cache finds it. Its results must be in order
+    (`history_faults`).
+    """
+    given: list[Turn] = []
+    before: dict[_Key, str] = {}
+    for number, turn in enumerate(turns):
+        names = {key: f"call_{number}_{place}" for place, key in enumerate(_calls(turn))}
+        calls, results = iter(names.values()), iter([before[key] for key, _ in _results(turn)])
+        given.append(replace(turn, parts=tuple(_identified(part, calls, results) for part in turn.parts)))
+        before = names
+    return given
+
+
+def _identified(part: Part, calls: Iterator[str], results: Iterator[str]) -> Part:
+    if isinstance(part, FunctionCall):
+        return replace(part, id=next(calls))
+    if isinstance(part, FunctionResult):
+        return replace(part, call_id=next(results))
+    return part

@@ -36,6 +36,8 @@ class GoogleError(_Struct):
     code: int = 0
     message: str = ""
     status: str = ""
+    type: str = ""
+    """Anthropic's canonical name, where it answers on Vertex AI in its own form."""
     details: list[_Detail] = []
 
 
@@ -65,7 +67,7 @@ def read_error(status: int, body: bytes, retry_after: str) -> UpstreamError:
 def upstream_error(status: int, error: GoogleError) -> UpstreamError:
     """The error with this HTTP status, or with the code of an error event in a stream."""
     delays = [delay for detail in error.details if (delay := _delay_ms(detail.retry_delay)) is not None]
-    detail = f"{status} {error.status}: {error.message[:500]}"
+    detail = f"{status} {error.status or error.type}: {error.message[:500]}"
     return UpstreamError(_fault(status), detail, retry_after_ms=max(delays, default=None))
 
 

@@ -2,22 +2,14 @@
 
 import base64
 import binascii
-import re
 from typing import Annotated, Final
 
 import msgspec
 
-from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.llm.pieces import Calls, Room, malformed
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
-from gateway.terms.strict_json import JsonRefusedError, strict_object
-
-CHARACTERS_PER_TOKEN: Final = 32
-"""More than any token stands for: SentencePiece joins at most 16 characters, runs of spaces 31."""
-
-CHARACTERS_MORE: Final = 16 * 1024
-"""On top of it: names of functions, escapes in their arguments."""
 
 SIGNATURE_LENGTH_MAX: Final = 256 * 1024
 
@@ -96,8 +88,6 @@ class _Count(_Struct):
 _event: Final = msgspec.json.Decoder(_Event)
 _count: Final = msgspec.json.Decoder(_Count)
 
-_FUNCTION_NAME: Final = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,63}")
-
 _FINISHES: Final = {
     "STOP": Finish.STOP,
     "MAX_TOKENS": Finish.MAX_TOKENS,
@@ -120,9 +110,8 @@ class Answer:
     """
 
     def __init__(self, call_ids: str, max_output_tokens: int) -> None:
-        self._call_ids = call_ids
-        self._calls = 0
-        self._room = max_output_tokens * CHARACTERS_PER_TOKEN + CHARACTERS_MORE
+        self._calls = Calls(call_ids)
+        self._room = Room(max_output_tokens)
         self._reason = ""
         self._blocked = ""
         self._version = ""
@@ -138,7 +127,7 @@ class Answer:
         try:
             event = _event.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _malformed(f"event: {error}") from None
+            raise malformed(f"event: {error}") from None
         if event.error is not None:
             raise upstream_error(event.error.code, event.error)
         if event.model_version:
@@ -158,60 +147,43 @@ class Answer:
             finish, reason = Finish.PROMPT_BLOCKED, self._blocked
         else:
             finish, reason = _FINISHES.get(self._reason, Finish.OTHER), self._reason
-            if finish is Finish.STOP and self._calls:
+            if finish is Finish.STOP and self._calls.number:
                 finish = Finish.TOOL_CALLS
         return Ending(finish=finish, upstream_reason=reason[:64], model_version=self._version[:128])
 
     def _candidate(self, candidate: _Candidate, chunks: list[Chunk]) -> None:
         if candidate.index != 0:
-            raise _malformed("a second candidate that nobody asked for")
+            raise malformed("a second candidate that nobody asked for")
         if candidate.content is not None:
             before = len(chunks)
             for part in candidate.content.parts:
                 self._part(part, chunks)
             if len(chunks) > before and self.ended:
-                raise _malformed("parts after the end")
+                raise malformed("parts after the end")
         reason = candidate.finish_reason
         if reason and reason != "FINISH_REASON_UNSPECIFIED":
             if self._reason and reason != self._reason:
-                raise _malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
+                raise malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
             self._reason = reason
 
     def _part(self, part: _Part, chunks: list[Chunk]) -> None:
         if part.foreign:
-            raise _malformed("a part that is neither text nor a function call")
+            raise malformed("a part that is neither text nor a function call")
         signature = _signature(part.thought_signature) if part.thought_signature else b""
         if part.function_call is not None:
             chunks.append(self._call(part.function_call, signature))
         elif part.text or signature:
             text = part.text or ""
-            self._take(len(text))
+            self._room.take(len(text))
             chunks.append((Thought if part.thought else Text)(text=text, signature=signature))
 
     def _call(self, call: _FunctionCall, signature: bytes) -> FunctionCall:
         """A whole call, or nothing: what policy is to decide on must have one reading."""
         if call.will_continue or call.partial_args is not None:
-            raise _malformed("a function call in pieces, which nobody asked for")
-        if not _FUNCTION_NAME.fullmatch(call.name):
-            raise _malformed(f"the name of a function: {call.name[:80]!r}")
+            raise malformed("a function call in pieces, which nobody asked for")
         arguments = bytes(call.args)
-        self._take(len(arguments))
-        try:
-            strict_object(arguments, size_max=EVENT_BYTES_MAX)
-        except JsonRefusedError as error:
-            raise _malformed(f"arguments of a function: {error}") from None
-        self._calls += 1
-        return FunctionCall(
-            id=f"{self._call_ids}-{self._calls}",
-            name=call.name,
-            arguments_json=arguments.decode(),
-            signature=signature,
-        )
-
-    def _take(self, characters: int) -> None:
-        self._room -= characters
-        if self._room < 0:
-            raise UpstreamError(Fault.TOO_LARGE, "the answer is longer than its tokens can be")
+        self._room.take(len(arguments))
+        return self._calls.whole(call.name, arguments.decode(), signature)
 
     def _count(self, told: _Usage, chunks: list[Chunk]) -> None:
         # Gemini counts thinking beside the candidates; everybody else counts it in. Ours: in.
@@ -236,7 +208,7 @@ def read_count(body: bytes) -> int:
     try:
         return _count.decode(body).total_tokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(f"count: {error}") from None
+        raise malformed(f"count: {error}") from None
 
 
 def _signature(text: str) -> bytes:
@@ -245,8 +217,4 @@ def _signature(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _malformed(f"thought signature: {error}") from None
-
-
-def _malformed(detail: str) -> UpstreamError:
-    return UpstreamError(Fault.MALFORMED, detail)
+        raise malformed(f"thought signature: {error}") from None

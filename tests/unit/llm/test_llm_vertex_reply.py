@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from gateway.llm.vertex_reply import CHARACTERS_MORE, CHARACTERS_PER_TOKEN, Answer, read_count
+from gateway.llm.pieces import CHARACTERS_MORE, CHARACTERS_PER_TOKEN
+from gateway.llm.vertex_reply import Answer, read_count
 from gateway.terms.conversation import Ending, Finish, FunctionCall, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
 

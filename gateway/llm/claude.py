@@ -1,0 +1,70 @@
+"""Claude on Vertex AI: Anthropic's Messages API behind streamRawPredict, with the gateway's own Google token."""
+
+import re
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Final
+
+import aiohttp
+
+from gateway.llm.abilities import Abilities
+from gateway.llm.authorized_post import AuthorizedPost
+from gateway.llm.claude_reply import Answer, read_count
+from gateway.llm.claude_request import chat_body, count_body
+from gateway.llm.credentials import Credentials
+from gateway.llm.event_stream import Patience
+from gateway.llm.streamed import counted, sending, streamed
+from gateway.llm.thinking import BUDGETS
+from gateway.llm.vertex import VertexConfig
+from gateway.terms.asks import ChatAsk, CountAsk
+from gateway.terms.conversation import Choosing, Chunk, Conversation, Thinking
+from gateway.terms.models import Model, ThinkingForm
+from gateway.terms.verdict import Refusal, malformed
+
+ABILITIES: Final = Abilities(
+    settings=frozenset({"temperature", "top_p", "top_k", "stop_sequences"}),
+    media=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "application/pdf"}),
+    function_name=re.compile(r"[a-zA-Z0-9_-]{1,128}"),
+    temperature_max=1,
+)
+"""On Vertex AI it reads no file by reference."""
+
+
+class Claude:
+    """Streams and counts with the gateway's own token; see `gateway.llm.vertex.Vertex` for the session."""
+
+    def __init__(self, config: VertexConfig, session: aiohttp.ClientSession, credentials: Credentials) -> None:
+        self.name = config.name
+        self._config = config
+        self._post = AuthorizedPost(session, credentials, config.idle_s)
+        self._patience = Patience(idle_s=config.idle_s, total_s=config.total_s, tail_s=config.tail_s)
+
+    def check(self, model: Model, conversation: Conversation) -> Refusal | None:
+        """See `Upstream`."""
+        return ABILITIES.refusal(model, conversation) or _thinking_refusal(model, conversation)
+
+    def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
+        """See `Upstream`."""
+        url = self._config.url("anthropic", model.upstream_id, "streamRawPredict")
+        sent = sending(url, partial(chat_body, model, ask), ask)
+        return streamed(self._post, sent, Answer(call_ids, ask.max_output_tokens), self._patience)
+
+    async def count(self, model: Model, ask: CountAsk) -> int | None:
+        """See `Upstream`."""
+        url = self._config.url("anthropic", "count-tokens", "rawPredict")
+        return read_count(await counted(self._post, url, count_body(model, ask.conversation)))
+
+
+def _thinking_refusal(model: Model, conversation: Conversation) -> Refusal | None:
+    """What Claude cannot do while it thinks (Anthropic, "Extended thinking")."""
+    generation = conversation.generation
+    if generation.thinking in (Thinking.UNSPECIFIED, Thinking.MINIMAL):
+        return None
+    if conversation.functions and conversation.choosing is Choosing.ANY:
+        return malformed("settings.thinking_level", f"{model.name} cannot think and be made to call a function")
+    if generation.temperature not in (None, 1) or generation.top_k is not None:
+        return malformed("settings.thinking_level", f"{model.name} takes no temperature and no top_k while it thinks")
+    least = BUDGETS[Thinking.LOW]
+    if model.thinking is ThinkingForm.BUDGET and (generation.max_output_tokens or model.max_output_tokens) <= least:
+        return malformed("settings.max_output_tokens", f"{model.name} needs more than {least} to think")
+    return None
