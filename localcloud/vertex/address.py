@@ -11,7 +11,7 @@ from localcloud.vertex.spelling import Spelling
 PATH = re.compile(
     r"/(?P<version>v1|v1beta1)/projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)"
     r"/publishers/(?P<publisher>[^/]+)/models/(?P<model>[^/:]+)"
-    r":(?P<method>generateContent|streamGenerateContent|countTokens)"
+    r":(?P<method>generateContent|streamGenerateContent|countTokens|rawPredict|streamRawPredict)"
 )
 # Google's system parameters; each may also carry a `$`.
 PARAMETERS = frozenset({"alt", "key", "fields", "prettyPrint", "quotaUser", "userProject"})
@@ -20,6 +20,13 @@ RPCS = {
     "generateContent": "PredictionService.GenerateContent",
     "streamGenerateContent": "PredictionService.StreamGenerateContent",
     "countTokens": "LlmUtilityService.CountTokens",
+    "rawPredict": "PredictionService.RawPredict",
+    "streamRawPredict": "PredictionService.StreamRawPredict",
+}
+# Google's own models speak generateContent, others their makers' words.
+METHODS = {
+    "google": {"generateContent", "streamGenerateContent", "countTokens"},
+    "anthropic": {"rawPredict", "streamRawPredict"},
 }
 
 
@@ -48,7 +55,7 @@ class Address:
     @property
     def streams(self) -> bool:
         """Whether the answer is a stream."""
-        return self.method == "streamGenerateContent"
+        return self.method in ("streamGenerateContent", "streamRawPredict")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,8 @@ class Answer:
     finish_message: str = ""
     signature: str = ""
     blocked: str = ""
+    stopped: str = ""
+    """The stop sequence that ended the text."""
 
     @property
     def output_tokens(self) -> int:
@@ -142,10 +144,11 @@ def _limited(answer: Answer, prompt: Prompt) -> Answer:
     """The answer up to its first stop sequence and its token limit, which thoughts count against too."""
     if prompt.settings.stop_sequences:
         text = "".join(answer.text)
-        ends = [text.find(stop) for stop in prompt.settings.stop_sequences]
-        found = [end for end in ends if end >= 0]
+        ends = [(text.find(stop), stop) for stop in prompt.settings.stop_sequences]
+        found = [end for end in ends if end[0] >= 0]
         if found:
-            answer = replace(answer, text=tuple(split(text[: min(found)])))
+            at, stop = min(found)
+            answer = replace(answer, text=tuple(split(text[:at])), stopped=stop)
     most = prompt.settings.max_output_tokens
     if most is None or len(answer.thoughts) + answer.output_tokens <= most:
         return answer

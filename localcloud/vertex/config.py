@@ -15,6 +15,8 @@ DEFAULT_MODELS = (
     "gemini-3.1-pro-preview",
 )
 
+CLAUDE_MODELS = ("claude-sonnet-5", "claude-haiku-4-5@20251001")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
@@ -43,6 +45,7 @@ class VertexConfig:
     admin_port: int = 0
     seed: int = 1
     models: tuple[str, ...] = DEFAULT_MODELS
+    claude_models: tuple[str, ...] = CLAUDE_MODELS
     pace: Pace = Pace()
     token_check: TokenCheck | None = None
     introspect_url: str = ""

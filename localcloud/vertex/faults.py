@@ -39,6 +39,19 @@ Kind = Literal[
     "endless",
     "duplicate_finish",
 ]
+Method = Literal[
+    "",
+    "generateContent",
+    "streamGenerateContent",
+    "countTokens",
+    "rawPredict",
+    "streamRawPredict",
+    "chatCompletions",
+    "tokenize",
+]
+"""Gemini's, Claude's, and those of an OpenAI-compatible server."""
+
+STREAMS = frozenset({"streamGenerateContent", "streamRawPredict", "chatCompletions"})
 STREAMS_ONLY = frozenset({"endless", "duplicate_finish", "error_event_after_n"})
 MAX_FAULTS = 256
 
@@ -46,7 +59,7 @@ MAX_FAULTS = 256
 class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which calls a fault is for; empty members match everything."""
 
-    method: Literal["", "generateContent", "streamGenerateContent", "countTokens"] = ""
+    method: Method = ""
     model: str = ""
 
 
@@ -80,7 +93,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def hits(self, method: str, model: str) -> bool:
         """Whether the fault is for such a call and can be shown by it."""
-        if self.kind in STREAMS_ONLY and method != "streamGenerateContent":
+        if self.kind in STREAMS_ONLY and method not in STREAMS:
             return False
         return self.match.method in ("", method) and self.match.model in ("", model)
 

@@ -6,17 +6,17 @@ import struct
 
 from aiohttp import web
 
-from localcloud.vertex.framing import Framing
 from localcloud.vertex.journal import Entry, now_us
 from localcloud.vertex.script import Ending, Script
 from localcloud.vertex.ticker import Ticker
+from localcloud.vertex.wire import Frames
 
 # Silence is not for ever: a forgotten client is let go after this many seconds.
 STALL_SECONDS = 3600.0
 JSON_TYPE = "application/json; charset=UTF-8"
 
 
-async def play(request: web.Request, script: Script, framing: Framing, entry: Entry) -> web.StreamResponse:
+async def play(request: web.Request, script: Script, framing: Frames, entry: Entry) -> web.StreamResponse:
     """Send a stream. ConnectionError if the client leaves; a script that ends badly does so here."""
     response = web.StreamResponse(headers={"Content-Type": framing.value})
     response.enable_chunked_encoding()
@@ -25,12 +25,14 @@ async def play(request: web.Request, script: Script, framing: Framing, entry: En
     entry.status = 200
     await asyncio.sleep(script.first_s)
     await response.prepare(request)
-    await response.write(frames[0] if frames else b"")
+    if script.ending is Ending.ENDLESS:
+        await response.write(b"".join(frames) + framing.next(script.repeated[0]))
+        frames = [b"", *(framing.next(document) for document in script.repeated)]
+    else:
+        await response.write(frames[0] if frames else b"")
     entry.first_chunk_us = now_us()
     entry.chunks_sent = min(1, len(frames))
-    endless = script.ending is Ending.ENDLESS
-    rest = [framing.next(document) for document in script.documents] if endless else frames[1:]
-    await _send(request, response, rest, script, entry)
+    await _send(request, response, frames[1:], script, entry)
     await _end(request, script.ending)
     return response
 

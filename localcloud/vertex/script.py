@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from localcloud.vertex.faults import Fault
+from localcloud.vertex.wire import Wire
 
 
 class Ending(enum.Enum):
@@ -24,6 +25,8 @@ class Script:
     first_s: float = 0.0
     interval_s: float = 0.0
     ending: Ending = Ending.CLEAN
+    repeated: tuple[bytes, ...] = ()
+    """The documents that an endless stream sends for ever after the others."""
 
 
 CUTS = {
@@ -31,11 +34,9 @@ CUTS = {
     "truncate_after_n": Ending.TRUNCATED,
     "stall_after_n": Ending.STALL,
 }
-# Valid JSON in which two members have the wrong type.
-WRONG_SHAPE = b'{"candidates":"none","usageMetadata":[]}'
 
 
-def spoil(script: Script, fault: Fault) -> Script:
+def spoil(script: Script, fault: Fault, wire: Wire) -> Script:
     """The script with the fault in it; kinds that act before any answer leave it as it is."""
     if fault.kind in CUTS:
         return replace(script, documents=script.documents[: fault.params.n], ending=CUTS[fault.kind])
@@ -43,29 +44,24 @@ def spoil(script: Script, fault: Fault) -> Script:
         pause = script.interval_s or 0.001
         if fault.params.ms is not None:
             pause = max(fault.params.ms, 1) / 1000
-        documents = script.documents[:-1] or script.documents
-        return replace(script, documents=documents, interval_s=pause, ending=Ending.ENDLESS)
-    return replace(script, documents=_documents(script.documents, fault))
+        once, repeated = wire.repeated(script.documents)
+        return replace(script, documents=once, repeated=tuple(repeated), interval_s=pause, ending=Ending.ENDLESS)
+    return replace(script, documents=_documents(script.documents, fault, wire))
 
 
-def _documents(documents: list[bytes], fault: Fault) -> list[bytes]:
+def _documents(documents: list[bytes], fault: Fault, wire: Wire) -> list[bytes]:
     """The documents after a fault that changes them and not the way in which the response ends."""
     n = fault.params.n
     if fault.kind == "error_event_after_n":
-        return [*documents[:n], fault.error().document()]
+        return [*documents[:n], wire.error(fault.error())]
     if fault.kind == "duplicate_finish":
-        return [*documents, documents[-1]]
+        return wire.doubled(documents)
     place = min(max(n - 1, 0), len(documents) - 1)
     changed = documents[place]
     if fault.kind == "malformed_sse":
         changed = changed[: len(changed) // 2]
     elif fault.kind == "wrong_json":
-        changed = WRONG_SHAPE
+        changed = wire.wrong_shape
     elif fault.kind == "gigantic_delta":
-        changed = _gigantic(fault.params.bytes)
+        changed = wire.gigantic(fault.params.bytes)
     return [*documents[:place], changed, *documents[place + 1 :]]
-
-
-def _gigantic(size: int) -> bytes:
-    part = b'{"text":"' + b"x" * size + b'"}'
-    return b'{"candidates":[{"content":{"role":"model","parts":[' + part + b"]}}]}"

@@ -9,15 +9,20 @@ import base64
 import datetime as dt
 import hashlib
 import logging
+import math
 from dataclasses import dataclass, replace
 
 import msgspec
 from aiohttp import web
 
-from localcloud.vertex.address import Address, AnswerForm, address_of, answer_form
+from localcloud.vertex.address import METHODS, Address, AnswerForm, address_of, answer_form
 from localcloud.vertex.answer import Model
 from localcloud.vertex.bearer import Gate
 from localcloud.vertex.chunks import Envelope, stream_documents, whole_document
+from localcloud.vertex.claude.events import Message, stream_events, whole_message
+from localcloud.vertex.claude.reading import check_method, read_messages
+from localcloud.vertex.claude.reading import read_count as read_claude_count
+from localcloud.vertex.claude.wire import CLAUDE, GOOGLES, error_document
 from localcloud.vertex.config import VertexConfig
 from localcloud.vertex.directives import read_directives
 from localcloud.vertex.errors import ApiError
@@ -28,10 +33,13 @@ from localcloud.vertex.player import JSON_TYPE, answer_whole, play, reset
 from localcloud.vertex.reading import read_count, read_generate
 from localcloud.vertex.script import Ending, Script, spoil
 from localcloud.vertex.usage import PrefixCache, measure, modality_details, traffic_type, usage_metadata
+from localcloud.vertex.wire import Wire, google
 
 LOG = logging.getLogger(__name__)
 SLOW_MS = 1000
 BODY_SECONDS = 60.0
+# Where Claude's tokens are counted: not a model, but addressed like one.
+COUNT_MODEL = "count-tokens"
 NOT_FOUND_PAGE = "<!DOCTYPE html><html><title>Error 404 (Not Found)</title><p>404. That is an error.</html>\n"
 
 
@@ -44,6 +52,11 @@ class _Exchange:
     address: Address
     form: AnswerForm
     fault: Fault | None
+
+    @property
+    def wire(self) -> Wire:
+        """Whose words the answer is in."""
+        return CLAUDE if self.address.publisher == "anthropic" else google(self.form.framing)
 
 
 class VertexService:
@@ -101,6 +114,8 @@ class VertexService:
         self._check_model(address)
         body = await _body(request)
         entry.body_bytes = len(body)
+        if address.publisher == "anthropic":
+            return await (self._count_claude if address.model == COUNT_MODEL else self._claude)(exchange, body)
         return await (self._count if address.method == "countTokens" else self._generate)(exchange, body)
 
     async def _before(self, request: web.Request, fault: Fault, entry: Entry) -> None:
@@ -115,7 +130,9 @@ class VertexService:
             raise ConnectionResetError("reset by a fault")
 
     def _check_model(self, address: Address) -> None:
-        if address.publisher != "google" or address.model not in self._config.models:
+        models = {"google": self._config.models, "anthropic": (*self._config.claude_models, COUNT_MODEL)}
+        known = models.get(address.publisher, ())
+        if address.model not in known or address.method not in METHODS[address.publisher]:
             told = f"Publisher Model `{address.resource}` was not found or your project does not have access to it."
             raise ApiError(404, f"{told} Please ensure you are using a valid model version.")
 
@@ -129,6 +146,34 @@ class VertexService:
             }
         )
         return await self._whole(exchange, document, first_ms=0)
+
+    async def _count_claude(self, exchange: _Exchange, body: bytes) -> web.StreamResponse:
+        document = msgspec.json.encode({"input_tokens": measure(read_claude_count(body)).tokens})
+        return await self._whole(exchange, document, first_ms=0)
+
+    async def _claude(self, exchange: _Exchange, body: bytes) -> web.StreamResponse:
+        reading = read_messages(body, exchange.address.model, self._model.seal)
+        check_method(reading, streams=exchange.address.streams)
+        prompt = reading.prompt
+        directives = read_directives(prompt.last_request, self._config.pace)
+        answer = self._model.answer(prompt, directives)
+        size = measure(prompt)
+        message = Message(
+            id=f"msg_vrtx_{exchange.entry.number}",
+            model=exchange.address.model,
+            size=replace(size, cached=self._cache.cached_tokens(prompt, size)),
+            thinks=bool(answer.thoughts),
+            stopped_by=answer.stopped or None,
+        )
+        pace = directives.pace
+        if not exchange.address.streams:
+            return await self._whole(exchange, whole_message(answer, message), first_ms=pace.first_ms)
+        script = Script(
+            documents=stream_events(answer, message, pace.size),
+            first_s=pace.first_ms / 1000,
+            interval_s=pace.interval_ms / 1000,
+        )
+        return await self._stream(exchange, script)
 
     async def _generate(self, exchange: _Exchange, body: bytes) -> web.StreamResponse:
         prompt = read_generate(body, exchange.address, self._model.seal)
@@ -158,10 +203,10 @@ class VertexService:
         if exchange.request.version < (1, 1):
             raise ApiError(400, "Streams need HTTP/1.1.")
         if exchange.fault is not None:
-            script = spoil(script, exchange.fault)
+            script = spoil(script, exchange.fault, exchange.wire)
         entry = exchange.entry
         self._journal.stream_opened(entry)
-        response = await play(exchange.request, script, exchange.form.framing, entry)
+        response = await play(exchange.request, script, exchange.wire.framing, entry)
         if script.ending is not Ending.CLEAN:
             self._journal.close(entry, FAULT)
         return response
@@ -169,7 +214,7 @@ class VertexService:
     async def _whole(self, exchange: _Exchange, document: bytes, first_ms: int) -> web.StreamResponse:
         script = Script(documents=[document], first_s=first_ms / 1000)
         if exchange.fault is not None:
-            script = spoil(script, exchange.fault)
+            script = spoil(script, exchange.fault, exchange.wire)
         body = script.documents[0] if script.ending is Ending.CLEAN else document
         response = await answer_whole(exchange.request, body, script, exchange.entry)
         if script.ending is not Ending.CLEAN:
@@ -189,11 +234,16 @@ async def _body(request: web.Request) -> bytes:
 
 def _refusal(error: ApiError, request: web.Request) -> web.Response:
     """The error's answer; a stream without `alt=sse` wraps it in its array, as the real API does."""
+    headers = {"Content-Type": JSON_TYPE}
+    if "/publishers/anthropic/" in request.path and error.code not in GOOGLES:
+        delays = [str(detail["retryDelay"]) for detail in error.details if "retryDelay" in detail]
+        if delays:
+            headers["Retry-After"] = str(math.ceil(float(delays[0].removesuffix("s"))))
+        return web.Response(status=error.code, body=error_document(error), headers=headers)
     document = error.document()
     streams = request.path.endswith(":streamGenerateContent")
     if streams and request.query.get("alt") != "sse":
         document = b"".join(Framing.ARRAY.frames([document], complete=True))
-    headers = {"Content-Type": JSON_TYPE}
     if error.code == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="https://accounts.google.com/"'
     return web.Response(status=error.code, body=document, headers=headers)

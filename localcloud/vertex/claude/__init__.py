@@ -1,0 +1,1 @@
+"""Claude on Vertex AI: Anthropic's Messages API behind rawPredict and streamRawPredict."""
