@@ -66,6 +66,11 @@ class ModelService:
             if self._turns:
                 await asyncio.sleep(0)
 
+    async def resume_chat(self, _request: Any, _passage: Any) -> AsyncIterator[Any]:
+        """Not called."""
+        raise NotImplementedError
+        yield
+
     async def count_tokens(self, _request: Any, _passage: Any) -> Any:
         """Not called."""
         raise NotImplementedError

@@ -115,7 +115,8 @@ class Client:
 async def served(whole):
     """The same stations behind the real server; gives a client."""
     stations = whole.stations
-    table = contract(ModelService(stations), ToolService(stations), OperatorService(stations))
+    models = ModelService(stations, whole.lasting)
+    table = contract(models, ToolService(stations), OperatorService(stations))
     server = GatewayServer(table, WireConfig(), whole.stations.clock, whole.stations.ids, whole.log)
     port = await server.start("127.0.0.1", 0)
     server.readiness.set_serving(True)

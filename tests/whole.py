@@ -26,6 +26,7 @@ from gateway.call.act import act
 from gateway.call.converse import converse
 from gateway.call.count import count
 from gateway.call.effects import EffectTasks
+from gateway.call.lasting import Bounds, LastingStreams
 from gateway.call.prompted import Prompt, PromptRequest
 from gateway.call.stations import Stations
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
@@ -220,6 +221,8 @@ class Plan:
     policies: object = None
     boot: str = ""
     effects: object = EffectTasks
+    bounds: Bounds = field(default_factory=Bounds)
+    """Of streams that can be resumed."""
     wrapped: object = None
     """A function from the real stations to those that are used."""
 
@@ -256,6 +259,7 @@ class Whole:
     ledger: SqliteLedger
     records: Records
     effects: EffectTasks
+    lasting: LastingStreams
     identity: GoogleIdentity
     log: Log
 
@@ -386,7 +390,8 @@ async def _built(around, path, plan, stack):
         ids=ids,
     )
     used = plan.wrapped(stations) if plan.wrapped else stations
-    return Whole(around, path, plan, used, ledger, records, effects, identity, log)
+    lasting = await stack.enter_async_context(LastingStreams(plan.bounds))
+    return Whole(around, path, plan, used, ledger, records, effects, lasting, identity, log)
 
 
 async def _closed(ledger):

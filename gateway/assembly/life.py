@@ -14,6 +14,7 @@ from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
 from gateway.call.effects import EffectTasks
+from gateway.call.lasting import Bounds, LastingStreams
 from gateway.call.stations import Stations, Witness
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
 from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
@@ -28,6 +29,7 @@ from gateway.services.models import ModelService
 from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
 from gateway.settings.amounts import price
+from gateway.settings.file import StreamsTable
 from gateway.settings.reading import Settings
 from gateway.terms.faults import UpstreamError
 from gateway.terms.ids import BootId, InstanceId, ModelName
@@ -77,9 +79,9 @@ class Gateway:
 async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()) -> AsyncIterator[Gateway]:
     """Build everything, in the order of the way of a call; leave it in the opposite order, however it is left.
 
-    The end: the server drains, then effects that were sent are awaited, then the ledger is closed with its closing
-    record, then the connections. Raises `AssemblyError` or `SettingsError` before anything listens (invariant 10),
-    and `LedgerUnavailableError` at the end if there can be no closing record.
+    The end: the server drains, then streams that wait for their callers end, then effects that were sent are awaited,
+    then the ledger is closed with its closing record, then the connections. Raises `AssemblyError` or `SettingsError`
+    before anything listens (invariant 10), and `LedgerUnavailableError` at the end if there can be no closing record.
     """
     parts = parts_of(settings)
     ending = Ending(grace=grace, witness=witness)
@@ -101,7 +103,8 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             clock=parts.clock,
             ids=parts.ids,
         )
-        table = contract(ModelService(stations), ToolService(stations), OperatorService(stations))
+        lasting = await stack.enter_async_context(LastingStreams(_bounds(settings.file.streams)))
+        table = contract(ModelService(stations, lasting), ToolService(stations), OperatorService(stations))
         server = GatewayServer(table, WireConfig(), parts.clock, parts.ids, witness)
         stack.push_async_callback(ending.drain, server)
         await _warmed(google, witness, grace.warm_s)
@@ -116,6 +119,14 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         options = WebOptions(origins=tuple(settings.file.web.origins))
         web = WebApplication(server.table, server.surroundings, server.readiness, options)
         yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot)
+
+
+def _bounds(table: StreamsTable) -> Bounds:
+    return Bounds(
+        window_bytes=table.resume_window_kib * 1024,
+        grace_s=float(table.resume_s),
+        streams_max=table.resumable_max,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -207,7 +207,8 @@ def _ask_fields(ask: Ask | Unformed, veil: Veil | None) -> dict[str, object]:
             fields = {"version": ask.tool.version, "declaration": ask.tool.hash, "run": ask.run, "key": ask.key}
             return {"ask": ask.name, **fields, "digest": digest}
         case ChatAsk():
-            return {"ask": ask.name, "model": ask.model, "run": ask.run, "digest": ask.digest.hex()}
+            fields = {"ask": ask.name, "model": ask.model, "run": ask.run, "digest": ask.digest.hex()}
+            return {**fields, "turn": ask.turn, "chat": ask.chat} if ask.turn else dict(fields)
         case CountAsk():
             return {"ask": ask.name, "model": ask.model, "digest": ask.digest.hex()}
         case ReadAsk():

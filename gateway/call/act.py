@@ -26,23 +26,37 @@ async def act(at: Stations, passage: Passage, request: ToolRequest) -> Answer:
     `ledger.outcome_unrecorded` is refused after something was sent: nothing durable says what.
     """
     call = await arrived(at, passage, Unformed(what="execute_tool", about=request.tool))
+    return await done(call, await decided(call, request))
+
+
+async def decided(call: Governed, request: ToolRequest) -> Admission | Replay:
+    """Everything before the first commit: only reads. Raises `RefusedError`, with the refusal on record."""
+    at, passage = call.at, call.passage
     async with call.recorded():
         with passage.stages.stage("form"):
             call.ask = ask = granted(at.tools.ask(call.caller, request))
         earlier = granted(await at.ledger.find(call.key(ask), ask.digest))
         if earlier is not None:
-            return await _replayed(call, earlier)
+            return earlier
         with passage.stages.stage("facts"):
             call.facts = granted(await at.tools.facts(call.caller, ask))
         permit = await call.permit(ask, call.facts)
         demand = granted(at.tools.demand(call.caller, ask, call.facts))
-        admission = call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
-    # From here on the caller may leave, but admission, effect and settling stay together.
-    done = await at.effects.start(_effect(call, admission))
-    if isinstance(done, Replay):
-        async with call.recorded():
-            return await _replayed(call, done)
-    return Answer(operation=done, replayed=False)
+        return call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
+
+
+async def done(call: Governed, decision: Admission | Replay) -> Answer:
+    """Do it once, or give what was done.
+
+    From here on the caller may leave, but admission, effect and settling stay together.
+    """
+    if isinstance(decision, Admission):
+        ended = await call.at.effects.start(_effect(call, decision))
+        if isinstance(ended, Operation):
+            return Answer(operation=ended, replayed=False)
+        decision = ended
+    async with call.recorded():
+        return await _replayed(call, decision)
 
 
 async def _effect(call: Governed, admission: Admission) -> Operation | Replay:

@@ -2,42 +2,24 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from functools import partial
 
 from gateway.call.failures import BROKEN, refused
 from gateway.call.governed import Governed, arrived
 from gateway.call.prompted import Prompt, PromptRequest, prompted, reserved
 from gateway.call.stations import Stations
 from gateway.call.tally import Tally
+from gateway.call.told import Closed, Spent, Told
+from gateway.call.tool_loop import ToolLoop
 from gateway.terms.asks import ChatAsk, Unformed
-from gateway.terms.conversation import Ending, FunctionCall, Text, Thought, Usage, prompt_tokens_bound
+from gateway.terms.conversation import FunctionCall, Text, Thought, Usage, prompt_tokens_bound
 from gateway.terms.faults import UpstreamError
 from gateway.terms.limits import CHAT_LEASE_MS
 from gateway.terms.models import Model
-from gateway.terms.money import MicroUsd, Unit
-from gateway.terms.operations import Demand, Operation, Outcome, Reservation
+from gateway.terms.money import Unit
+from gateway.terms.operations import Demand, Outcome, Reservation
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import RefusedError, malformed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What the answer took, and its price; told once, before `Closed`."""
-
-    usage: Usage
-    cost: MicroUsd
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
-    """The end of a stream whose outcome is durable."""
-
-    ending: Ending
-    operation: Operation
-
-
-Told = Text | Thought | FunctionCall | Spent | Closed
-"""What a caller hears of a stream: the parts as they come, what they cost, and one `Closed`, last."""
 
 
 async def converse(at: Stations, passage: Passage, request: PromptRequest) -> AsyncGenerator[Told, None]:
@@ -47,9 +29,32 @@ async def converse(at: Stations, passage: Passage, request: PromptRequest) -> As
     closed, the hold settled and one outcome recorded before this generator ends (invariants 5 to 7).
     """
     call = await arrived(at, passage, Unformed(what="chat", about=request.model))
+    async with aclosing(await begun(call, request)) as told:
+        async for event in told:
+            yield event
+
+
+async def begun(call: Governed, request: PromptRequest) -> AsyncGenerator[Told, None]:
+    """The stream of a known caller whose request has its form; see `converse`."""
     async with call.recorded():
         model, prompt = prompted(call, request)
         call.ask = ask = _ask(model, prompt)
+    return _told(call, ask, model, prompt)
+
+
+def _told(call: Governed, ask: ChatAsk, model: Model, prompt: Prompt) -> AsyncGenerator[Told, None]:
+    """One turn, or as many as the tools take that the gateway runs."""
+    if prompt.run_tools is None:
+        return _answered(call, ask, model)
+    tools = {str(tool.name): tool for tool in prompt.tools}
+    ask_model = partial(_answered, model=model)
+    return ToolLoop(stream=call, ask=ask, run_tools=prompt.run_tools, tools=tools, ask_model=ask_model).told()
+
+
+async def _answered(call: Governed, ask: ChatAsk, model: Model) -> AsyncGenerator[Told, None]:
+    """One turn of the model: its permit, its reservation, its answer, its outcome."""
+    async with call.recorded():
+        call.ask = ask
         permit = await call.permit(ask)
         admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
     reservation = await reserved(call, admission)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gateway.call.declared import chosen, declared
 from gateway.call.failures import LEFT_BEFORE
 from gateway.call.governed import Governed
+from gateway.terms.asks import RunTools, ToolDeclaration
 from gateway.terms.conversation import Conversation
 from gateway.terms.ids import ModelName, RunId
 from gateway.terms.models import Model
@@ -21,6 +23,9 @@ class Prompt:
     run: RunId
     digest: bytes
     """See `ChatAsk.digest`."""
+    run_tools: RunTools | None = None
+    tools: tuple[ToolDeclaration, ...] = ()
+    """What `run_tools` names; known when its caller is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,9 @@ def prompted(call: Governed, request: PromptRequest) -> tuple[Model, Prompt]:
     with call.passage.stages.stage("form"):
         model = granted(call.at.models.find(call.caller, ModelName(request.model)))
         prompt = request.read()
+        if prompt.run_tools is not None:
+            tools = chosen(call.at.tools.offered(call.caller), prompt.run_tools)
+            prompt = replace(prompt, tools=tools, conversation=declared(prompt.conversation, tools))
         granted(call.at.models.check(model, prompt.conversation))
     return model, prompt
 

@@ -7,6 +7,7 @@ from gateway.call.prompted import Prompt
 from gateway.services.files import file_data, inline_data, refuse_too_many_files
 from gateway.services.form import function_name, json_object, malformed, run_id
 from gateway.services.generation import constraint, generation, guards
+from gateway.services.tool_running import run_tools
 from gateway.terms.conversation import (
     Choosing,
     Conversation,
@@ -46,8 +47,11 @@ _CHOOSING: Final = {
 
 def chat_prompt(request: ChatRequest) -> Prompt:
     """All that the model gets to see of a ChatRequest; raises `RefusedError`."""
+    if not request.resumable.name:
+        raise malformed("resumable", "unknown value")
     functions = _functions(request.functions)
-    choosing, allowed = _calling(request.function_calling, functions)
+    tools = run_tools(request.run_tools)
+    choosing, allowed = _calling(request.function_calling, functions, more=tools is not None)
     conversation = Conversation(
         system_instruction=request.system_instruction,
         turns=_turns(request.contents),
@@ -59,7 +63,7 @@ def chat_prompt(request: ChatRequest) -> Prompt:
         guards=guards(request.safety_settings),
         cached_content=request.cached_content,
     )
-    return Prompt(conversation=conversation, run=run_id(request.run_id), digest=_digest(request))
+    return Prompt(conversation=conversation, run=run_id(request.run_id), digest=_digest(request), run_tools=tools)
 
 
 def count_prompt(request: CountTokensRequest) -> Prompt:
@@ -171,19 +175,23 @@ def _function(declared: FunctionDeclaration, field: str) -> Function:
     return Function(name=name, description=declared.description, parameters_json_schema=declared.parameters_json_schema)
 
 
-def _calling(calling: FunctionCalling | None, functions: tuple[Function, ...]) -> tuple[Choosing, tuple[str, ...]]:
+def _calling(
+    calling: FunctionCalling | None, functions: tuple[Function, ...], *, more: bool
+) -> tuple[Choosing, tuple[str, ...]]:
+    """How to choose. With `more`, the gateway declares functions too, and knows whether a name is one of them."""
     if calling is None:
         return Choosing.AUTO, ()
     choosing = _CHOOSING.get(calling.mode)
     if choosing is None:
         raise malformed("function_calling.mode", "unknown mode")
-    if choosing is Choosing.ANY and not functions:
+    if choosing is Choosing.ANY and not functions and not more:
         raise malformed("function_calling.mode", "MODE_ANY needs functions to call")
     if calling.allowed_names and choosing is not Choosing.ANY:
         raise malformed("function_calling.allowed_names", "only with MODE_ANY")
     declared = {function.name for function in functions}
+    seen: set[str] = set()
     for place, name in enumerate(calling.allowed_names):
-        if name not in declared:
+        if name in seen or (name not in declared and not more):
             raise malformed(f"function_calling.allowed_names[{place}]", "names no declared function, or one again")
-        declared.remove(name)
+        seen.add(name)
     return choosing, tuple(calling.allowed_names)

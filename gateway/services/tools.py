@@ -62,11 +62,11 @@ class ToolService:
                 run_id=request.run_id,
             ),
         )
-        return _operation(answer.operation, replayed=answer.replayed)
+        return operation(answer.operation, replayed=answer.replayed)
 
     async def get_operation(self, request: GetOperationRequest, passage: Passage) -> Operation:
         """See the proto."""
-        return _operation(await get_operation(self._at, passage, request.operation_id), replayed=False)
+        return operation(await get_operation(self._at, passage, request.operation_id), replayed=False)
 
 
 def _tool(declared: ToolDeclaration) -> Tool:
@@ -80,7 +80,8 @@ def _tool(declared: ToolDeclaration) -> Tool:
     )
 
 
-def _operation(stored: StoredOperation, *, replayed: bool) -> Operation:
+def operation(stored: StoredOperation, *, replayed: bool) -> Operation:
+    """An operation as its caller is told of it."""
     failure = stored.failure
     return Operation(
         id=stored.id,

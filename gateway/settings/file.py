@@ -23,6 +23,13 @@ PRICE_USD_MAX: Final = 1_000_000
 
 REFERENCE_AGE_MS_MAX: Final = 3_600_000
 ACCEPTANCE_S_MAX: Final = 86_400
+RESUME_S_MAX: Final = 300
+RESUME_KIB_MIN: Final = 64
+"""How far a stream may be ahead of its reader."""
+RESUME_KIB_MAX: Final = 16_384
+RESUMABLE_MAX: Final = 1_000
+"""As many as an instance runs calls."""
+
 VENUES_MAX: Final = 1
 """Every venue offers tools of the same names, so a second one could not be told apart by agents."""
 
@@ -217,6 +224,20 @@ class WebTable(Table, frozen=True, kw_only=True):
         yield from twice_faults("origins", self.origins)
 
 
+class StreamsTable(Table, frozen=True, kw_only=True):
+    """`[streams]`: what is kept of model streams for callers whose connection broke."""
+
+    resume_s: int = 15
+    resume_window_kib: int = 256
+    resumable_max: int = 256
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from range_faults("resume_s", self.resume_s, 1, RESUME_S_MAX)
+        yield from range_faults("resume_window_kib", self.resume_window_kib, RESUME_KIB_MIN, RESUME_KIB_MAX)
+        yield from range_faults("resumable_max", self.resumable_max, 0, RESUMABLE_MAX)
+
+
 class File(Table, frozen=True, kw_only=True):
     """The configuration file."""
 
@@ -232,6 +253,7 @@ class File(Table, frozen=True, kw_only=True):
     budgets: list[BudgetTable] = []
     limits: dict[str, LimitTable] = {}
     web: WebTable = WebTable()
+    streams: StreamsTable = StreamsTable()
 
     def faults(self) -> Iterator[str]:
         """What its tables say against each other. Their own faults are not repeated."""

@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.terms.conversation import Conversation
 from gateway.terms.ids import IdempotencyKey, ModelName, OperationId, RunId, ToolName
 from gateway.terms.strict_json import FrozenJson
+
+_FIRST: Final = OperationId("")
 
 
 class Effect(StrEnum):
@@ -94,12 +97,28 @@ class ChatAsk:
     """More than the prompt can have."""
     run: RunId
     digest: bytes
-    """SHA-256 over the request message as our own codec writes it."""
+    """SHA-256 over the request message as our own codec writes it; of a later turn, over the digest of the turn before
+    and what was added to it."""
+    turn: int = 0
+    """Of a stream in which the gateway runs tools, from 1; 0 where it runs none."""
+    chat: OperationId = _FIRST
+    """The operation of such a stream's first turn; empty for that one."""
 
     @property
     def name(self) -> str:
         """What the record calls this ask."""
         return f"chat:{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTools:
+    """The tools that the gateway runs inside of a stream, as the caller asks for them."""
+
+    turns_max: int
+    tools: tuple[str, ...]
+    """`name` or `name@version`, each once; empty: all that the caller may ask for."""
+    key: str
+    """Begins the idempotency keys of the calls; empty: the operation of the first turn does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,8 @@ class Finish(StrEnum):
     OTHER = "other"
     CONSTRAINT_UNMET = "constraint_unmet"
     """It stopped as if all was said, and what it said has not the form it was to have."""
+    TURNS_SPENT = "turns_spent"
+    """Not the model's: it asks for tools, and may not be asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

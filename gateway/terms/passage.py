@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
 from gateway.terms.caller import Credentials
 from gateway.terms.clock import Clock
@@ -40,6 +41,23 @@ class Stages:
         return ", ".join(f"{name};dur={spent / 1e6:.3f}" for name, spent in self._spent_ns.items())
 
 
+class Leaving(Enum):
+    """How a caller went before the end of its call."""
+
+    STAYED = "stayed"
+    LEFT = "left"
+    """It said so, or nobody can tell."""
+    LOST = "lost"
+    """Its connection broke."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Departure:
+    """What the wire noted of a caller that went; it notes it before it ends the call."""
+
+    how: Leaving = Leaving.STAYED
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """What the wire tells the call about itself."""
@@ -52,6 +70,7 @@ class Passage:
     stages: Stages = field(repr=False)
     reply_headers: dict[str, str] = field(default_factory=dict, repr=False)
     """Initial metadata that the call wants to send, such as `gateway-operation`."""
+    departure: Departure = field(default_factory=Departure, repr=False)
 
     def left_s(self) -> float | None:
         """Seconds until the deadline, negative when it has passed; None when there is none."""

@@ -107,6 +107,7 @@ class AsgiExchange:
     """Receives from the carrier, runs the application in one task, and checks what it sends."""
 
     __slots__ = (
+        "_broken",
         "_carrier",
         "_closed",
         "_complete",
@@ -138,7 +139,7 @@ class AsgiExchange:
         self._held = 0
         self._complete = self._told = False
         """The request has come; the application knows all of it."""
-        self._gone = self._ended = self._closed = False
+        self._broken = self._gone = self._ended = self._closed = False
         """The caller has left; the answer is complete or given up; nothing runs any more."""
         self._noticed = False
         """The application knows that there is nobody any more."""
@@ -178,9 +179,10 @@ class AsgiExchange:
         self._complete = True
         self._wake()
 
-    def lost(self) -> None:
-        """The caller has left."""
+    def lost(self, *, broken: bool = False) -> None:
+        """The caller has left; `broken` where it did not say so, and its connection broke under it."""
         self._gone = True
+        self._broken = broken
         self._streams = False
         self._forget_pieces()
         if self._task is None:
@@ -220,7 +222,7 @@ class AsgiExchange:
             await self._arrival()
         if self._gone or self._ended:
             self._noticed = True
-            return {"type": "http.disconnect"}
+            return {"type": "http.disconnect", "gateway.broken": self._broken}
         if len(self._pieces) == 1:
             body, size = self._pieces[0]
         else:

@@ -101,7 +101,7 @@ class StreamCarrier:
     def lost(self) -> None:
         """See `Receiver`."""
         if self._exchange is not None:
-            self._exchange.lost()
+            self._exchange.lost(broken=not self._stream.was_reset)
 
     def consumed(self, size: int) -> None:
         """See `Carrier`."""

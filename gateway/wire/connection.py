@@ -190,6 +190,7 @@ class GatewayEvents(EventsProcessor):
         """The caller gave a stream up, or made h2 give it up, which costs it the same."""
         stream = self.streams.get(event.stream_id)
         if stream is not None:
+            cast("GatewayStream", stream).was_reset = True
             stream.__terminated__("reset")
         if not event.remote_reset:
             self.connection.toll.charge_reset()

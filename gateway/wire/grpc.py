@@ -8,7 +8,7 @@ from grpclib.protocol import AbstractHandler, Stream
 from h2.errors import ErrorCodes
 
 from gateway.terms.ids import RequestId
-from gateway.terms.passage import Passage, Stages
+from gateway.terms.passage import Leaving, Passage, Stages
 from gateway.terms.verdict import Kind
 from gateway.wire.answer import GrpcAnswer
 from gateway.wire.errors import LEFT, EndedError, Ending, plain, refused, unimplemented
@@ -158,6 +158,7 @@ class GrpcCall:
         if self._running is None:
             self._close(LEFT)
         else:
+            self._passage.departure.how = Leaving.LEFT if self._stream.was_reset else Leaving.LOST
             self._cut(LEFT)
 
     def end(self, ending: Ending) -> None:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from gateway.terms.faults import LedgerUnavailableError
-from gateway.terms.passage import Passage
+from gateway.terms.passage import Leaving, Passage
 from gateway.terms.verdict import Kind, RefusedError
 from gateway.wire.errors import LEFT, EndedError, Ending, ending, internal, refused
 from gateway.wire.load import Surroundings
@@ -112,7 +112,16 @@ class RunningCall:
         # open after its caller and its record are gone (code-models study, 6.5).
         async with aclosing(call(request, self._passage)) as replies:
             async for reply in replies:
-                await self._answer.send(encode(reply))
+                try:
+                    await self._answer.send(encode(reply))
+                except CallerLeftError:
+                    self._note_departure()
+                    raise
+
+    def _note_departure(self) -> None:
+        """There is no connection to send on, and nobody has noted why yet: it broke."""
+        if self._passage.departure.how is Leaving.STAYED:
+            self._passage.departure.how = Leaving.LOST
 
     def _ending(self, error: Exception) -> Ending:
         match error:

@@ -71,6 +71,8 @@ class GatewayStream(Stream):
         self.id: int = stream_id
         self._window_waiter: asyncio.Event | None = None
         self.receiver: Receiver = NOBODY
+        self.was_reset = False
+        """The caller, or a front end for it, gave this stream up; else its connection broke."""
 
     def __ended__(self) -> None:
         self.receiver.ended()

@@ -53,6 +53,9 @@ class ModelService:
         finally:
             self.closed += 1
 
+    async def resume_chat(self, request, passage):
+        yield ChatEvent(sequence=request.after_sequence + 1, finish=Finish(reason=FinishReason.STOP))
+
     async def count_tokens(self, request, passage):
         return CountTokensResponse(input_tokens=3)
 

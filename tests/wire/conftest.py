@@ -42,6 +42,9 @@ class ModelService:
     def chat(self, request, passage):
         return self._on.get("chat", _count_to_three)(request, passage)
 
+    def resume_chat(self, request, passage):
+        return self._on.get("resume_chat", _count_to_three)(request, passage)
+
     async def count_tokens(self, request, passage):
         return await self._on.get("count_tokens", _count_letters)(request, passage)
 

@@ -38,6 +38,9 @@ class RunningHere(RunningCall):
     async def _replies(self, request: object) -> None:
         await super()._replies(await cast("Received", request)())
 
+    def _note_departure(self) -> None:
+        """The watcher sees how the caller went, where the server can tell; what fails to be sent says no more."""
+
 
 class WebCall:
     """One call in one dialect, and an `OpenCall` of the server.
@@ -207,7 +210,7 @@ class WebCall:
     async def _watch(self) -> None:
         try:
             if self._upload is None:
-                await self._inbox.until_left()
+                self._passage.departure.how = await self._inbox.until_left()
             else:
                 await self._upload.run()
         except CallerLeftError:

@@ -8,7 +8,7 @@ from whole import agent, refusal, world
 
 from gateway.services.decision import decision, receipt
 from gateway.services.models import ModelService, _event
-from gateway.services.tools import ToolService, _operation
+from gateway.services.tools import ToolService, operation
 from gateway.terms.asks import Effect as ToolEffect
 from gateway.terms.conversation import Finish as Finished
 from gateway.terms.conversation import FunctionCall, Text, Thought
@@ -64,7 +64,7 @@ def asked(text="hello", **fields):
 
 
 def test_an_operation_is_told_whole():
-    told = _operation(STORED, replayed=False)
+    told = operation(STORED, replayed=False)
     assert (told.id, told.tool, told.version) == ("op-1", "place_order", "1")
     assert (told.state, told.result_json, told.error) == (OperationState.SUCCEEDED, '{"status":"filled é"}', None)
     assert told.created_unix_us == 1_795_953_600_000_000
@@ -78,14 +78,14 @@ def test_an_operation_is_told_whole():
             stored.leaf_hash,
         )
     assert told.replayed is False
-    assert _operation(STORED, replayed=True).replayed is True
+    assert operation(STORED, replayed=True).replayed is True
 
 
 @pytest.mark.parametrize("state", sorted(State))
 def test_every_state_has_its_name_and_shows_only_what_belongs_to_it(state):
     failure = LOST if state in (State.FAILED, State.UNKNOWN, State.RECONCILING) else None
     outcome = None if state in (State.CLAIMED, State.DISPATCHED) else OUTCOME
-    told = _operation(replace(STORED, state=state, failure=failure, outcome=outcome), replayed=False)
+    told = operation(replace(STORED, state=state, failure=failure, outcome=outcome), replayed=False)
     assert told.state.name.lower() == state.value
     assert bool(told.result_json) is (state is State.SUCCEEDED)
     assert (told.error is None) is (failure is None)
@@ -95,7 +95,7 @@ def test_every_state_has_its_name_and_shows_only_what_belongs_to_it(state):
 
 
 def test_a_failure_is_told_with_its_code_and_sentence():
-    told = _operation(replace(STORED, state=State.UNKNOWN, failure=LOST), replayed=False)
+    told = operation(replace(STORED, state=State.UNKNOWN, failure=LOST), replayed=False)
     assert (told.error.reason, told.error.message) == ("upstream.reply_lost", "Nobody knows.")
 
 

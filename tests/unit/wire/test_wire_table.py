@@ -26,6 +26,8 @@ class ModelService:
 
     def chat(self, request, passage): ...
 
+    def resume_chat(self, request, passage): ...
+
     async def count_tokens(self, request, passage): ...
 
     async def list_models(self, request, passage): ...
@@ -50,7 +52,7 @@ def test_every_method_of_the_service_is_bound():
 
 def test_tables_join_and_know_their_services():
     table = bind(METHODS, ToolService()).joined(bind(METHODS, ModelService()))
-    assert len(table.routes) == 6
+    assert len(table.routes) == 7
     assert table.services == ("agentic.gateway.v1.ModelService", "agentic.gateway.v1.ToolService")
 
 

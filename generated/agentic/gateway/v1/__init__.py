@@ -13,6 +13,7 @@ __all__ = (
     "Decision",
     "Effect",
     "ExecuteToolRequest",
+    "FieldProblem",
     "FileData",
     "Finish",
     "FinishReason",
@@ -36,7 +37,10 @@ __all__ = (
     "Part",
     "Receipt",
     "ResponseConstraint",
+    "Resumable",
+    "ResumeChatRequest",
     "Role",
+    "RunTools",
     "SafetySetting",
     "SafetySettingCategory",
     "SafetySettingThreshold",
@@ -49,7 +53,10 @@ __all__ = (
     "ToolCall",
     "ToolCallEvent",
     "ToolError",
+    "ToolRefusal",
     "ToolResult",
+    "ToolRun",
+    "TurnEnd",
     "Usage",
     "Verdict",
 )
@@ -146,6 +153,11 @@ class FinishReason(betterproto2.Enum):
     The answer is complete, and has not the form that the request's constraint asks for. It is charged.
     """
 
+    TURNS_SPENT = 11
+    """
+    The model asks for tools in the last of the turns that it was given; they were not run. See RunTools.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -160,6 +172,7 @@ class FinishReason(betterproto2.Enum):
             8: "FINISH_REASON_BUDGET_SPENT",
             9: "FINISH_REASON_OTHER",
             10: "FINISH_REASON_CONSTRAINT_UNMET",
+            11: "FINISH_REASON_TURNS_SPENT",
         }
 
     @classmethod
@@ -176,6 +189,7 @@ class FinishReason(betterproto2.Enum):
             "FINISH_REASON_BUDGET_SPENT": 8,
             "FINISH_REASON_OTHER": 9,
             "FINISH_REASON_CONSTRAINT_UNMET": 10,
+            "FINISH_REASON_TURNS_SPENT": 11,
         }
 
 
@@ -271,6 +285,45 @@ class OperationState(betterproto2.Enum):
             "OPERATION_STATE_FAILED": 4,
             "OPERATION_STATE_UNKNOWN": 5,
             "OPERATION_STATE_RECONCILING": 6,
+        }
+
+
+class Resumable(betterproto2.Enum):
+    """
+    When a stream may be resumed. It goes on without its caller for a bounded time and within a bounded window of events
+    (both are the operator's), and then is left: the model's answer is aborted and what was received is charged.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not at all: whoever loses its connection has left.
+    """
+
+    CONNECTION_LOST = 1
+    """
+    When an HTTP/2 connection breaks. A stream that is cancelled (RST_STREAM) is left at once. Behind a front end that
+    cancels the streams of clients whose connection broke, as Cloud Run's does, nothing would ever be resumed.
+    """
+
+    CANCELLED = 2
+    """
+    Also when the stream is cancelled. To leave at once, send ResumeChat with leave.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "RESUMABLE_UNSPECIFIED",
+            1: "RESUMABLE_CONNECTION_LOST",
+            2: "RESUMABLE_CANCELLED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "RESUMABLE_UNSPECIFIED": 0,
+            "RESUMABLE_CONNECTION_LOST": 1,
+            "RESUMABLE_CANCELLED": 2,
         }
 
 
@@ -449,7 +502,7 @@ class ChatEvent(betterproto2.Message):
 
     sequence: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
     """
-    Place in the stream, from 1, without gaps.
+    Place in the stream, from 1, without gaps: also over the calls that resume it.
     """
 
     text: "TextDelta | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="event")
@@ -461,6 +514,10 @@ class ChatEvent(betterproto2.Message):
     usage: "Usage | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="event")
 
     finish: "Finish | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="event")
+
+    tool_run: "ToolRun | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="event")
+
+    turn_end: "TurnEnd | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True, group="event")
 
 
 default_message_pool.register_message("agentic.gateway.v1", "ChatEvent", ChatEvent)
@@ -503,6 +560,16 @@ class ChatRequest(betterproto2.Message):
     """
     Name of a beginning of the prompt that the operator keeps in the upstream's cache, see Model.cached_contents. It
     brings its own system instruction and functions, so the request may have none.
+    """
+
+    run_tools: "RunTools | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Tools that the gateway runs by itself when the model asks for them. Absent: it runs none.
+    """
+
+    resumable: "Resumable" = betterproto2.field(20, betterproto2.TYPE_ENUM, default_factory=lambda: Resumable(0))
+    """
+    What the gateway does when the caller's connection breaks. Absent: the stream is left.
     """
 
 
@@ -614,6 +681,16 @@ default_message_pool.register_message("agentic.gateway.v1", "ExecuteToolRequest"
 
 
 @dataclass(eq=False, repr=False)
+class FieldProblem(betterproto2.Message):
+    field: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    problem: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "FieldProblem", FieldProblem)
+
+
+@dataclass(eq=False, repr=False)
 class FileData(betterproto2.Message):
     """
     A file that the model's provider reads; the gateway itself never fetches it.
@@ -658,6 +735,11 @@ class Finish(betterproto2.Message):
     intent: "Receipt | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     outcome: "Receipt | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+
+    turns: "int" = betterproto2.field(13, betterproto2.TYPE_INT32)
+    """
+    With run_tools: how many turns the model had. Everything above is of the last one.
+    """
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Finish", Finish)
@@ -1060,6 +1142,67 @@ default_message_pool.register_message("agentic.gateway.v1", "ResponseConstraint"
 
 
 @dataclass(eq=False, repr=False)
+class ResumeChatRequest(betterproto2.Message):
+    operation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The `gateway-operation` of the stream's initial metadata: the id of its first operation.
+    """
+
+    after_sequence: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    ChatEvent.sequence of the last event that the caller has; 0 for none.
+    """
+
+    leave: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Ends the stream instead: nothing more is wanted of it. No event follows.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ResumeChatRequest", ResumeChatRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RunTools(betterproto2.Message):
+    """
+    The tool loop inside of the stream. The gateway declares tools of its own to the model, executes each call of them as
+    ToolService.ExecuteTool would (the same checks in the same order, the same budgets and records, under the same
+    run_id), tells the caller each step in a ToolRun, tells the model the result as data, and asks it to go on.
+
+    Every turn of the model is an operation of its own: it is decided on, paid for and recorded by itself, and its end is
+    told in a TurnEnd. What only reads goes at the same time as its neighbours of one turn, everything else alone and in
+    the model's order. A refused call is no error of the stream: the model is told, and goes on.
+
+    The stream ends when a turn asks for none of these tools. If a turn asks for a function of ChatRequest.functions too,
+    the gateway runs what is its own and ends with FINISH_REASON_TOOL_CALLS, and the rest is the caller's. A call that
+    has no ToolRun when the stream ends was not run.
+    """
+
+    turns_max: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    How often the model may be asked: 1 to 32. 0: 8. A turn that asks for tools when all turns are spent ends the
+    stream with FINISH_REASON_TURNS_SPENT, and they are not run.
+    """
+
+    tools: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of ListTools, or "name@version" where a tool has several. None of them may be in ChatRequest.functions. Empty:
+    all tools that the caller may ask for.
+    """
+
+    idempotency_key: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    1 to 200 printable ASCII characters without space, chosen by the caller, the same for every retry of this request.
+    The model's n-th call of its t-th turn then has the idempotency key "chat:KEY:t:n". A retry repeats no effect: what
+    the model asks for again in the same place gets the stored outcome, and another request there is refused to it.
+    Absent: the id of the first turn's operation takes its place, and a retry is a new request.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "RunTools", RunTools)
+
+
+@dataclass(eq=False, repr=False)
 class SafetySetting(betterproto2.Message):
     """
     From which likelihood of harm on the upstream ends an answer or refuses a prompt.
@@ -1156,7 +1299,8 @@ default_message_pool.register_message("agentic.gateway.v1", "Tool", Tool)
 @dataclass(eq=False, repr=False)
 class ToolCall(betterproto2.Message):
     """
-    The model asks for a tool. The gateway executes nothing by itself here: send it to ToolService.ExecuteTool.
+    The model asks for a tool. Unless RunTools names it, the gateway executes nothing by itself here: send it to
+    ToolService.ExecuteTool.
     """
 
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -1210,6 +1354,35 @@ default_message_pool.register_message("agentic.gateway.v1", "ToolError", ToolErr
 
 
 @dataclass(eq=False, repr=False)
+class ToolRefusal(betterproto2.Message):
+    """
+    Why a tool call was not executed: what an error of ExecuteTool says.
+    """
+
+    reason: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Stable code, for example "limit.notional".
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    One sentence for a person.
+    """
+
+    rule_ids: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+
+    problems: "list[FieldProblem]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    operation_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The operation that stands in the way, if there is one.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ToolRefusal", ToolRefusal)
+
+
+@dataclass(eq=False, repr=False)
 class ToolResult(betterproto2.Message):
     """
     The answer to a ToolCall of the history.
@@ -1229,9 +1402,96 @@ default_message_pool.register_message("agentic.gateway.v1", "ToolResult", ToolRe
 
 
 @dataclass(eq=False, repr=False)
+class ToolRun(betterproto2.Message):
+    """
+    What became of a tool call that the gateway runs (see RunTools), step by step. The model's call itself comes before,
+    as a ToolCallEvent. Calls that run at the same time tell their steps in any order.
+
+    Oneofs:
+        - step:
+    """
+
+    call_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    ToolCall.id.
+    """
+
+    tool: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    turn: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    Which turn of the model, and which of its calls there, both from 1.
+    """
+
+    place: "int" = betterproto2.field(4, betterproto2.TYPE_INT32)
+
+    verdict: "Decision | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="step")
+    """
+    The rules permit it, or say that a person must agree first (HELD): then it has not happened. With PERMITTED the
+    other checks follow: one of the last two steps comes in any case.
+    """
+
+    outcome: "Operation | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True, group="step")
+    """
+    It was executed, or a repeat got the stored answer of an earlier call.
+    """
+
+    refused: "ToolRefusal | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="step")
+    """
+    It was not executed.
+    """
+
+    result_json: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    With outcome and refused: what the model is told, one JSON object, as it stands in the next turn's ToolResult. What
+    is longer than 32 KiB is cut for the model, which is told so; here and in the record it is whole, up to their own
+    bounds.
+    """
+
+    timing: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    With outcome and refused: the stages of this call, in the syntax of Server-Timing.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ToolRun", ToolRun)
+
+
+@dataclass(eq=False, repr=False)
+class TurnEnd(betterproto2.Message):
+    """
+    With run_tools: one turn of the model has ended, and its record is durable. The last turn ends with Finish instead.
+    """
+
+    turn: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    From 1.
+    """
+
+    reason: "FinishReason" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: FinishReason(0))
+
+    usage: "Usage | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Of this turn alone.
+    """
+
+    operation_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    decision: "Decision | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+
+    intent: "Receipt | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+
+    outcome: "Receipt | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "TurnEnd", TurnEnd)
+
+
+@dataclass(eq=False, repr=False)
 class Usage(betterproto2.Message):
     """
-    Tokens of the call so far, as the upstream counted them. The last one of a stream is what is charged.
+    Tokens of the call so far, as the upstream counted them: with run_tools, of all turns together. The last one of a
+    stream is what is charged.
     """
 
     input_tokens: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)

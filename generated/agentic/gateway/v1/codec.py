@@ -46,6 +46,7 @@ from . import (
     Decision,
     Effect,
     ExecuteToolRequest,
+    FieldProblem,
     FileData,
     Finish,
     FinishReason,
@@ -69,7 +70,10 @@ from . import (
     Part,
     Receipt,
     ResponseConstraint,
+    Resumable,
+    ResumeChatRequest,
     Role,
+    RunTools,
     SafetySetting,
     SafetySettingCategory,
     SafetySettingThreshold,
@@ -82,7 +86,10 @@ from . import (
     ToolCall,
     ToolCallEvent,
     ToolError,
+    ToolRefusal,
     ToolResult,
+    ToolRun,
+    TurnEnd,
     Usage,
     Verdict,
 )
@@ -91,6 +98,7 @@ members_Effect = {each.value: each for each in Effect}
 members_FinishReason = {each.value: each for each in FinishReason}
 members_FunctionCallingMode = {each.value: each for each in FunctionCallingMode}
 members_OperationState = {each.value: each for each in OperationState}
+members_Resumable = {each.value: each for each in Resumable}
 members_Role = {each.value: each for each in Role}
 members_SafetySettingCategory = {each.value: each for each in SafetySettingCategory}
 members_SafetySettingThreshold = {each.value: each for each in SafetySettingThreshold}
@@ -119,37 +127,76 @@ def encode_ChatEvent(message: ChatEvent, depth: int = MAX_DEPTH) -> bytes:
             or message.tool_call is not None
             or message.usage is not None
             or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
         ):
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         body = encode_TextDelta(value, depth - 1)
         size = len(body)
         out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.text"), body)
     value = message.thought
     if value is not None:
-        if message.tool_call is not None or message.usage is not None or message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if (
+            message.tool_call is not None
+            or message.usage is not None
+            or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         body = encode_ThoughtDelta(value, depth - 1)
         size = len(body)
         out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.thought"), body)
     value = message.tool_call
     if value is not None:
-        if message.usage is not None or message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if (
+            message.usage is not None
+            or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         body = encode_ToolCallEvent(value, depth - 1)
         size = len(body)
         out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.tool_call"), body)
     value = message.usage
     if value is not None:
-        if message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if message.finish is not None or message.tool_run is not None or message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         body = encode_Usage(value, depth - 1)
         size = len(body)
         out += (b"*", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.usage"), body)
     value = message.finish
     if value is not None:
+        if message.tool_run is not None or message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         body = encode_Finish(value, depth - 1)
         size = len(body)
         out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.finish"), body)
+    value = message.tool_run
+    if value is not None:
+        if message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
+        body = encode_ToolRun(value, depth - 1)
+        size = len(body)
+        out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.tool_run"), body)
+    value = message.turn_end
+    if value is not None:
+        body = encode_TurnEnd(value, depth - 1)
+        size = len(body)
+        out += (b"b", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatEvent.turn_end"), body)
     return b"".join(out)
 
 
@@ -245,6 +292,18 @@ def encode_ChatRequest(message: ChatRequest, depth: int = MAX_DEPTH) -> bytes:
                 SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatRequest.cached_content"),
                 body,
             )
+        value = message.run_tools
+        if value is not None:
+            body = encode_RunTools(value, depth - 1)
+            size = len(body)
+            out += (b"Z", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ChatRequest.run_tools"), body)
+        value = message.resumable
+        if type(value) is not int:
+            value = member(value, Resumable, "agentic.gateway.v1.ChatRequest.resumable")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ChatRequest.resumable")
+        if value:
+            out += (b"\xa0\x01", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.ChatRequest", error) from None
     return b"".join(out)
@@ -483,6 +542,37 @@ def encode_ExecuteToolRequest(message: ExecuteToolRequest, depth: int = MAX_DEPT
     return b"".join(out)
 
 
+def encode_FieldProblem(message: FieldProblem, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.FieldProblem."""
+    if type(message) is not FieldProblem and not isinstance(message, FieldProblem):
+        raise wrong_type(message, "FieldProblem", "agentic.gateway.v1.FieldProblem")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.FieldProblem")
+    out: list[bytes] = []
+    try:
+        value = message.field
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.FieldProblem.field")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.FieldProblem.field"), body)
+        value = message.problem
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.FieldProblem.problem")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x12",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.FieldProblem.problem"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.FieldProblem", error) from None
+    return b"".join(out)
+
+
 def encode_FileData(message: FileData, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.FileData."""
     if type(message) is not FileData and not isinstance(message, FileData):
@@ -569,6 +659,13 @@ def encode_Finish(message: Finish, depth: int = MAX_DEPTH) -> bytes:
             body = encode_Receipt(value, depth - 1)
             size = len(body)
             out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Finish.outcome"), body)
+        value = message.turns
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Finish.turns")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.Finish.turns")
+        if value:
+            out += (b"h", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Finish", error) from None
     return b"".join(out)
@@ -1316,6 +1413,84 @@ def encode_ResponseConstraint(message: ResponseConstraint, depth: int = MAX_DEPT
     return b"".join(out)
 
 
+def encode_ResumeChatRequest(message: ResumeChatRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ResumeChatRequest."""
+    if type(message) is not ResumeChatRequest and not isinstance(message, ResumeChatRequest):
+        raise wrong_type(message, "ResumeChatRequest", "agentic.gateway.v1.ResumeChatRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResumeChatRequest")
+    out: list[bytes] = []
+    try:
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ResumeChatRequest.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResumeChatRequest.operation_id"),
+                body,
+            )
+        value = message.after_sequence
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.ResumeChatRequest.after_sequence")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.ResumeChatRequest.after_sequence"
+            )
+        if value:
+            out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.leave
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.ResumeChatRequest.leave")
+        if value:
+            out += (b"\x18", SIZE[value])
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ResumeChatRequest", error) from None
+    return b"".join(out)
+
+
+def encode_RunTools(message: RunTools, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.RunTools."""
+    if type(message) is not RunTools and not isinstance(message, RunTools):
+        raise wrong_type(message, "RunTools", "agentic.gateway.v1.RunTools")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.RunTools")
+    out: list[bytes] = []
+    try:
+        value = message.turns_max
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.RunTools.turns_max")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.RunTools.turns_max")
+        if value:
+            out += (b"\x08", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.tools
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.RunTools.tools")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.RunTools.tools")
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.RunTools.tools"), body)
+        value = message.idempotency_key
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.RunTools.idempotency_key")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x1a",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.RunTools.idempotency_key"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.RunTools", error) from None
+    return b"".join(out)
+
+
 def encode_SafetySetting(message: SafetySetting, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.SafetySetting."""
     if type(message) is not SafetySetting and not isinstance(message, SafetySetting):
@@ -1600,6 +1775,64 @@ def encode_ToolError(message: ToolError, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_ToolRefusal(message: ToolRefusal, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ToolRefusal."""
+    if type(message) is not ToolRefusal and not isinstance(message, ToolRefusal):
+        raise wrong_type(message, "ToolRefusal", "agentic.gateway.v1.ToolRefusal")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ToolRefusal")
+    out: list[bytes] = []
+    try:
+        value = message.reason
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRefusal.reason")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRefusal.reason"), body)
+        value = message.message
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRefusal.message")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRefusal.message"), body)
+        value = message.rule_ids
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ToolRefusal.rule_ids")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.ToolRefusal.rule_ids")
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x1a",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRefusal.rule_ids"),
+                body,
+            )
+        value = message.problems
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ToolRefusal.problems")
+        for value in value:
+            body = encode_FieldProblem(value, depth - 1)
+            size = len(body)
+            out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRefusal.problems"), body)
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRefusal.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"*",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRefusal.operation_id"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ToolRefusal", error) from None
+    return b"".join(out)
+
+
 def encode_ToolResult(message: ToolResult, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.ToolResult."""
     if type(message) is not ToolResult and not isinstance(message, ToolResult):
@@ -1635,6 +1868,134 @@ def encode_ToolResult(message: ToolResult, depth: int = MAX_DEPTH) -> bytes:
             )
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.ToolResult", error) from None
+    return b"".join(out)
+
+
+def encode_ToolRun(message: ToolRun, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ToolRun."""
+    if type(message) is not ToolRun and not isinstance(message, ToolRun):
+        raise wrong_type(message, "ToolRun", "agentic.gateway.v1.ToolRun")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ToolRun")
+    out: list[bytes] = []
+    try:
+        value = message.call_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRun.call_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.call_id"), body)
+        value = message.tool
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRun.tool")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.tool"), body)
+        value = message.turn
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.ToolRun.turn")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ToolRun.turn")
+        if value:
+            out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.place
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.ToolRun.place")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ToolRun.place")
+        if value:
+            out += (b" ", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.verdict
+        if value is not None:
+            if message.outcome is not None or message.refused is not None:
+                raise too_many("agentic.gateway.v1.ToolRun.step", "verdict, outcome, refused")
+            body = encode_Decision(value, depth - 1)
+            size = len(body)
+            out += (b"*", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.verdict"), body)
+        value = message.outcome
+        if value is not None:
+            if message.refused is not None:
+                raise too_many("agentic.gateway.v1.ToolRun.step", "verdict, outcome, refused")
+            body = encode_Operation(value, depth - 1)
+            size = len(body)
+            out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.outcome"), body)
+        value = message.refused
+        if value is not None:
+            body = encode_ToolRefusal(value, depth - 1)
+            size = len(body)
+            out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.refused"), body)
+        value = message.result_json
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRun.result_json")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"B", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.result_json"), body)
+        value = message.timing
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ToolRun.timing")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"J", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ToolRun.timing"), body)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ToolRun", error) from None
+    return b"".join(out)
+
+
+def encode_TurnEnd(message: TurnEnd, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.TurnEnd."""
+    if type(message) is not TurnEnd and not isinstance(message, TurnEnd):
+        raise wrong_type(message, "TurnEnd", "agentic.gateway.v1.TurnEnd")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.TurnEnd")
+    out: list[bytes] = []
+    try:
+        value = message.turn
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.TurnEnd.turn")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.TurnEnd.turn")
+        if value:
+            out += (b"\x08", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.reason
+        if type(value) is not int:
+            value = member(value, FinishReason, "agentic.gateway.v1.TurnEnd.reason")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.TurnEnd.reason")
+        if value:
+            out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.usage
+        if value is not None:
+            body = encode_Usage(value, depth - 1)
+            size = len(body)
+            out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.usage"), body)
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.TurnEnd.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.operation_id"), body)
+        value = message.decision
+        if value is not None:
+            body = encode_Decision(value, depth - 1)
+            size = len(body)
+            out += (b"*", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.decision"), body)
+        value = message.intent
+        if value is not None:
+            body = encode_Receipt(value, depth - 1)
+            size = len(body)
+            out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.intent"), body)
+        value = message.outcome
+        if value is not None:
+            body = encode_Receipt(value, depth - 1)
+            size = len(body)
+            out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.outcome"), body)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.TurnEnd", error) from None
     return b"".join(out)
 
 
@@ -1696,6 +2057,8 @@ def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent |
         f_tool_call = None
         f_usage = None
         f_finish = None
+        f_tool_run = None
+        f_turn_end = None
     else:
         f_sequence = seen.sequence
         f_text = seen.text
@@ -1703,6 +2066,8 @@ def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent |
         f_tool_call = seen.tool_call
         f_usage = seen.usage
         f_finish = seen.finish
+        f_tool_run = seen.tool_run
+        f_turn_end = seen.turn_end
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.ChatEvent", at, depth)
@@ -1724,19 +2089,25 @@ def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent |
                     raise cut_off("agentic.gateway.v1.ChatEvent", tag, end)
                 if tag == 18:
                     f_text = read_TextDelta(data, at, stop, depth - 1, f_text, room)
-                    f_thought = f_tool_call = f_usage = f_finish = None
+                    f_thought = f_tool_call = f_usage = f_finish = f_tool_run = f_turn_end = None
                 elif tag == 26:
                     f_thought = read_ThoughtDelta(data, at, stop, depth - 1, f_thought, room)
-                    f_text = f_tool_call = f_usage = f_finish = None
+                    f_text = f_tool_call = f_usage = f_finish = f_tool_run = f_turn_end = None
                 elif tag == 34:
                     f_tool_call = read_ToolCallEvent(data, at, stop, depth - 1, f_tool_call, room)
-                    f_text = f_thought = f_usage = f_finish = None
+                    f_text = f_thought = f_usage = f_finish = f_tool_run = f_turn_end = None
                 elif tag == 42:
                     f_usage = read_Usage(data, at, stop, depth - 1, f_usage, room)
-                    f_text = f_thought = f_tool_call = f_finish = None
+                    f_text = f_thought = f_tool_call = f_finish = f_tool_run = f_turn_end = None
                 elif tag == 50:
                     f_finish = read_Finish(data, at, stop, depth - 1, f_finish, room)
-                    f_text = f_thought = f_tool_call = f_usage = None
+                    f_text = f_thought = f_tool_call = f_usage = f_tool_run = f_turn_end = None
+                elif tag == 58:
+                    f_tool_run = read_ToolRun(data, at, stop, depth - 1, f_tool_run, room)
+                    f_text = f_thought = f_tool_call = f_usage = f_finish = f_turn_end = None
+                elif tag == 98:
+                    f_turn_end = read_TurnEnd(data, at, stop, depth - 1, f_turn_end, room)
+                    f_text = f_thought = f_tool_call = f_usage = f_finish = f_tool_run = None
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.ChatEvent", at)
                 at = stop
@@ -1757,7 +2128,7 @@ def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent |
         raise unreadable("agentic.gateway.v1.ChatEvent", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.ChatEvent", tag, end)
-    return ChatEvent(f_sequence, f_text, f_thought, f_tool_call, f_usage, f_finish)
+    return ChatEvent(f_sequence, f_text, f_thought, f_tool_call, f_usage, f_finish, f_tool_run, f_turn_end)
 
 
 def decode_ChatEvent(data: bytes) -> ChatEvent:
@@ -1781,6 +2152,8 @@ def read_ChatRequest(
         f_run_id = ""
         f_safety_settings = []
         f_cached_content = ""
+        f_run_tools = None
+        f_resumable = members_Resumable[0]
     else:
         f_model = seen.model
         f_system_instruction = seen.system_instruction
@@ -1792,6 +2165,8 @@ def read_ChatRequest(
         f_run_id = seen.run_id
         f_safety_settings = seen.safety_settings
         f_cached_content = seen.cached_content
+        f_run_tools = seen.run_tools
+        f_resumable = seen.resumable
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.ChatRequest", at, depth)
@@ -1831,6 +2206,8 @@ def read_ChatRequest(
                     f_safety_settings.append(read_SafetySetting(data, at, stop, depth - 1, None, room))
                 elif tag == 82:
                     f_cached_content = data[at:stop].decode()
+                elif tag == 90:
+                    f_run_tools = read_RunTools(data, at, stop, depth - 1, f_run_tools, room)
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.ChatRequest", at)
                 at = stop
@@ -1839,7 +2216,11 @@ def read_ChatRequest(
                 at += 1
                 if number > 127:
                     number, at = long_varint(data, at, number)
-                if tag < 8:
+                if tag == 160:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_resumable = members_Resumable[number] if number in members_Resumable else Resumable(number)
+                elif tag < 8:
                     raise field_zero("agentic.gateway.v1.ChatRequest", at)
             else:
                 at = skip(data, at, tag, depth, "agentic.gateway.v1.ChatRequest")
@@ -1858,6 +2239,8 @@ def read_ChatRequest(
         f_run_id,
         f_safety_settings,
         f_cached_content,
+        f_run_tools,
+        f_resumable,
     )
 
 
@@ -2236,6 +2619,64 @@ def decode_ExecuteToolRequest(data: bytes) -> ExecuteToolRequest:
     return read_ExecuteToolRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_FieldProblem(
+    data: bytes, at: int, end: int, depth: int, seen: FieldProblem | None, room: list[int]
+) -> FieldProblem:
+    if seen is None:
+        f_field = ""
+        f_problem = ""
+    else:
+        f_field = seen.field
+        f_problem = seen.problem
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.FieldProblem", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.FieldProblem", tag, end)
+                if tag == 10:
+                    f_field = data[at:stop].decode()
+                elif tag == 18:
+                    f_problem = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.FieldProblem", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.FieldProblem", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.FieldProblem")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.FieldProblem", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.FieldProblem", tag, end)
+    return FieldProblem(f_field, f_problem)
+
+
+def decode_FieldProblem(data: bytes) -> FieldProblem:
+    """Reads one agentic.gateway.v1.FieldProblem."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_FieldProblem(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_FileData(data: bytes, at: int, end: int, depth: int, seen: FileData | None, room: list[int]) -> FileData:
     if seen is None:
         f_mime_type = ""
@@ -2301,6 +2742,7 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
         f_decision = None
         f_intent = None
         f_outcome = None
+        f_turns = 0
     else:
         f_reason = seen.reason
         f_upstream_reason = seen.upstream_reason
@@ -2309,6 +2751,7 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
         f_decision = seen.decision
         f_intent = seen.intent
         f_outcome = seen.outcome
+        f_turns = seen.turns
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Finish", at, depth)
@@ -2352,6 +2795,10 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
                     if number > 0x7FFFFFFF:
                         number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
                     f_reason = members_FinishReason[number] if number in members_FinishReason else FinishReason(number)
+                elif tag == 104:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_turns = number
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Finish", at)
             else:
@@ -2360,7 +2807,9 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
         raise unreadable("agentic.gateway.v1.Finish", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.Finish", tag, end)
-    return Finish(f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome)
+    return Finish(
+        f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome, f_turns
+    )
 
 
 def decode_Finish(data: bytes) -> Finish:
@@ -3599,6 +4048,132 @@ def decode_ResponseConstraint(data: bytes) -> ResponseConstraint:
     return read_ResponseConstraint(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_ResumeChatRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ResumeChatRequest | None, room: list[int]
+) -> ResumeChatRequest:
+    if seen is None:
+        f_operation_id = ""
+        f_after_sequence = 0
+        f_leave = False
+    else:
+        f_operation_id = seen.operation_id
+        f_after_sequence = seen.after_sequence
+        f_leave = seen.leave
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ResumeChatRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ResumeChatRequest", tag, end)
+                if tag == 10:
+                    f_operation_id = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResumeChatRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 16:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_after_sequence = number
+                elif tag == 24:
+                    f_leave = number != 0
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResumeChatRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ResumeChatRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ResumeChatRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ResumeChatRequest", tag, end)
+    return ResumeChatRequest(f_operation_id, f_after_sequence, f_leave)
+
+
+def decode_ResumeChatRequest(data: bytes) -> ResumeChatRequest:
+    """Reads one agentic.gateway.v1.ResumeChatRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ResumeChatRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_RunTools(data: bytes, at: int, end: int, depth: int, seen: RunTools | None, room: list[int]) -> RunTools:
+    if seen is None:
+        f_turns_max = 0
+        f_tools = []
+        f_idempotency_key = ""
+    else:
+        f_turns_max = seen.turns_max
+        f_tools = seen.tools
+        f_idempotency_key = seen.idempotency_key
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.RunTools", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.RunTools", tag, end)
+                if tag == 18:
+                    f_tools.append(data[at:stop].decode())
+                elif tag == 26:
+                    f_idempotency_key = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.RunTools", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 8:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_turns_max = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.RunTools", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.RunTools")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.RunTools", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.RunTools", tag, end)
+    return RunTools(f_turns_max, f_tools, f_idempotency_key)
+
+
+def decode_RunTools(data: bytes) -> RunTools:
+    """Reads one agentic.gateway.v1.RunTools."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_RunTools(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_SafetySetting(
     data: bytes, at: int, end: int, depth: int, seen: SafetySetting | None, room: list[int]
 ) -> SafetySetting:
@@ -4147,6 +4722,76 @@ def decode_ToolError(data: bytes) -> ToolError:
     return read_ToolError(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_ToolRefusal(
+    data: bytes, at: int, end: int, depth: int, seen: ToolRefusal | None, room: list[int]
+) -> ToolRefusal:
+    if seen is None:
+        f_reason = ""
+        f_message = ""
+        f_rule_ids = []
+        f_problems = []
+        f_operation_id = ""
+    else:
+        f_reason = seen.reason
+        f_message = seen.message
+        f_rule_ids = seen.rule_ids
+        f_problems = seen.problems
+        f_operation_id = seen.operation_id
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ToolRefusal", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ToolRefusal", tag, end)
+                if tag == 10:
+                    f_reason = data[at:stop].decode()
+                elif tag == 18:
+                    f_message = data[at:stop].decode()
+                elif tag == 26:
+                    f_rule_ids.append(data[at:stop].decode())
+                elif tag == 34:
+                    f_problems.append(read_FieldProblem(data, at, stop, depth - 1, None, room))
+                elif tag == 42:
+                    f_operation_id = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ToolRefusal", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ToolRefusal", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ToolRefusal")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ToolRefusal", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ToolRefusal", tag, end)
+    return ToolRefusal(f_reason, f_message, f_rule_ids, f_problems, f_operation_id)
+
+
+def decode_ToolRefusal(data: bytes) -> ToolRefusal:
+    """Reads one agentic.gateway.v1.ToolRefusal."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ToolRefusal(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_ToolResult(data: bytes, at: int, end: int, depth: int, seen: ToolResult | None, room: list[int]) -> ToolResult:
     if seen is None:
         f_call_id = ""
@@ -4205,6 +4850,177 @@ def decode_ToolResult(data: bytes) -> ToolResult:
     if type(data) is not bytes:
         data = buffer(data)
     return read_ToolResult(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ToolRun(data: bytes, at: int, end: int, depth: int, seen: ToolRun | None, room: list[int]) -> ToolRun:
+    if seen is None:
+        f_call_id = ""
+        f_tool = ""
+        f_turn = 0
+        f_place = 0
+        f_verdict = None
+        f_outcome = None
+        f_refused = None
+        f_result_json = ""
+        f_timing = ""
+    else:
+        f_call_id = seen.call_id
+        f_tool = seen.tool
+        f_turn = seen.turn
+        f_place = seen.place
+        f_verdict = seen.verdict
+        f_outcome = seen.outcome
+        f_refused = seen.refused
+        f_result_json = seen.result_json
+        f_timing = seen.timing
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ToolRun", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ToolRun", tag, end)
+                if tag == 10:
+                    f_call_id = data[at:stop].decode()
+                elif tag == 18:
+                    f_tool = data[at:stop].decode()
+                elif tag == 42:
+                    f_verdict = read_Decision(data, at, stop, depth - 1, f_verdict, room)
+                    f_outcome = f_refused = None
+                elif tag == 50:
+                    f_outcome = read_Operation(data, at, stop, depth - 1, f_outcome, room)
+                    f_verdict = f_refused = None
+                elif tag == 58:
+                    f_refused = read_ToolRefusal(data, at, stop, depth - 1, f_refused, room)
+                    f_verdict = f_outcome = None
+                elif tag == 66:
+                    f_result_json = data[at:stop].decode()
+                elif tag == 74:
+                    f_timing = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ToolRun", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 24:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_turn = number
+                elif tag == 32:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_place = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ToolRun", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ToolRun")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ToolRun", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ToolRun", tag, end)
+    return ToolRun(f_call_id, f_tool, f_turn, f_place, f_verdict, f_outcome, f_refused, f_result_json, f_timing)
+
+
+def decode_ToolRun(data: bytes) -> ToolRun:
+    """Reads one agentic.gateway.v1.ToolRun."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ToolRun(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_TurnEnd(data: bytes, at: int, end: int, depth: int, seen: TurnEnd | None, room: list[int]) -> TurnEnd:
+    if seen is None:
+        f_turn = 0
+        f_reason = members_FinishReason[0]
+        f_usage = None
+        f_operation_id = ""
+        f_decision = None
+        f_intent = None
+        f_outcome = None
+    else:
+        f_turn = seen.turn
+        f_reason = seen.reason
+        f_usage = seen.usage
+        f_operation_id = seen.operation_id
+        f_decision = seen.decision
+        f_intent = seen.intent
+        f_outcome = seen.outcome
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.TurnEnd", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.TurnEnd", tag, end)
+                if tag == 26:
+                    f_usage = read_Usage(data, at, stop, depth - 1, f_usage, room)
+                elif tag == 34:
+                    f_operation_id = data[at:stop].decode()
+                elif tag == 42:
+                    f_decision = read_Decision(data, at, stop, depth - 1, f_decision, room)
+                elif tag == 50:
+                    f_intent = read_Receipt(data, at, stop, depth - 1, f_intent, room)
+                elif tag == 58:
+                    f_outcome = read_Receipt(data, at, stop, depth - 1, f_outcome, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.TurnEnd", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 8:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_turn = number
+                elif tag == 16:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_reason = members_FinishReason[number] if number in members_FinishReason else FinishReason(number)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.TurnEnd", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.TurnEnd")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.TurnEnd", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.TurnEnd", tag, end)
+    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome)
+
+
+def decode_TurnEnd(data: bytes) -> TurnEnd:
+    """Reads one agentic.gateway.v1.TurnEnd."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_TurnEnd(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_Usage(data: bytes, at: int, end: int, depth: int, seen: Usage | None, room: list[int]) -> Usage:
@@ -4298,6 +5114,7 @@ CODECS: dict[type, wire_format.Codec] = {
     CountTokensResponse: wire_format.Codec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: wire_format.Codec(encode_Decision, decode_Decision),
     ExecuteToolRequest: wire_format.Codec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
+    FieldProblem: wire_format.Codec(encode_FieldProblem, decode_FieldProblem),
     FileData: wire_format.Codec(encode_FileData, decode_FileData),
     Finish: wire_format.Codec(encode_Finish, decode_Finish),
     FunctionCalling: wire_format.Codec(encode_FunctionCalling, decode_FunctionCalling),
@@ -4318,6 +5135,8 @@ CODECS: dict[type, wire_format.Codec] = {
     Part: wire_format.Codec(encode_Part, decode_Part),
     Receipt: wire_format.Codec(encode_Receipt, decode_Receipt),
     ResponseConstraint: wire_format.Codec(encode_ResponseConstraint, decode_ResponseConstraint),
+    ResumeChatRequest: wire_format.Codec(encode_ResumeChatRequest, decode_ResumeChatRequest),
+    RunTools: wire_format.Codec(encode_RunTools, decode_RunTools),
     SafetySetting: wire_format.Codec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: wire_format.Codec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: wire_format.Codec(encode_SetHaltResponse, decode_SetHaltResponse),
@@ -4327,6 +5146,9 @@ CODECS: dict[type, wire_format.Codec] = {
     ToolCall: wire_format.Codec(encode_ToolCall, decode_ToolCall),
     ToolCallEvent: wire_format.Codec(encode_ToolCallEvent, decode_ToolCallEvent),
     ToolError: wire_format.Codec(encode_ToolError, decode_ToolError),
+    ToolRefusal: wire_format.Codec(encode_ToolRefusal, decode_ToolRefusal),
     ToolResult: wire_format.Codec(encode_ToolResult, decode_ToolResult),
+    ToolRun: wire_format.Codec(encode_ToolRun, decode_ToolRun),
+    TurnEnd: wire_format.Codec(encode_TurnEnd, decode_TurnEnd),
     Usage: wire_format.Codec(encode_Usage, decode_Usage),
 }

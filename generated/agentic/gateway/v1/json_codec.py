@@ -55,6 +55,7 @@ from . import (
     Decision,
     Effect,
     ExecuteToolRequest,
+    FieldProblem,
     FileData,
     Finish,
     FinishReason,
@@ -78,7 +79,10 @@ from . import (
     Part,
     Receipt,
     ResponseConstraint,
+    Resumable,
+    ResumeChatRequest,
     Role,
+    RunTools,
     SafetySetting,
     SafetySettingCategory,
     SafetySettingThreshold,
@@ -91,7 +95,10 @@ from . import (
     ToolCall,
     ToolCallEvent,
     ToolError,
+    ToolRefusal,
     ToolResult,
+    ToolRun,
+    TurnEnd,
     Usage,
     Verdict,
 )
@@ -124,6 +131,7 @@ members_FinishReason = {
     "FINISH_REASON_BUDGET_SPENT": FinishReason(8),
     "FINISH_REASON_OTHER": FinishReason(9),
     "FINISH_REASON_CONSTRAINT_UNMET": FinishReason(10),
+    "FINISH_REASON_TURNS_SPENT": FinishReason(11),
 }
 labels_FinishReason = labels(members_FinishReason)
 default_FinishReason = FinishReason(0)
@@ -168,6 +176,21 @@ def read_OperationState(value: object) -> OperationState:
     if type(value) is str and value in members_OperationState:
         return members_OperationState[value]
     return as_member(value, OperationState)
+
+
+members_Resumable = {
+    "RESUMABLE_UNSPECIFIED": Resumable(0),
+    "RESUMABLE_CONNECTION_LOST": Resumable(1),
+    "RESUMABLE_CANCELLED": Resumable(2),
+}
+labels_Resumable = labels(members_Resumable)
+default_Resumable = Resumable(0)
+
+
+def read_Resumable(value: object) -> Resumable:
+    if type(value) is str and value in members_Resumable:
+        return members_Resumable[value]
+    return as_member(value, Resumable)
 
 
 members_Role = {
@@ -261,6 +284,10 @@ fields_ChatEvent: dict[str, int] = {
     "toolCall": 8,
     "usage": 16,
     "finish": 32,
+    "tool_run": 64,
+    "toolRun": 64,
+    "turn_end": 128,
+    "turnEnd": 128,
 }
 fields_ChatRequest: dict[str, int] = {
     "model": 1,
@@ -278,6 +305,9 @@ fields_ChatRequest: dict[str, int] = {
     "safetySettings": 256,
     "cached_content": 512,
     "cachedContent": 512,
+    "run_tools": 1024,
+    "runTools": 1024,
+    "resumable": 2048,
 }
 fields_Choice: dict[str, int] = {
     "texts": 1,
@@ -315,6 +345,10 @@ fields_ExecuteToolRequest: dict[str, int] = {
     "run_id": 16,
     "runId": 16,
 }
+fields_FieldProblem: dict[str, int] = {
+    "field": 1,
+    "problem": 2,
+}
 fields_FileData: dict[str, int] = {
     "mime_type": 1,
     "mimeType": 1,
@@ -331,6 +365,7 @@ fields_Finish: dict[str, int] = {
     "decision": 16,
     "intent": 32,
     "outcome": 64,
+    "turns": 128,
 }
 fields_FunctionCalling: dict[str, int] = {
     "mode": 1,
@@ -461,6 +496,20 @@ fields_ResponseConstraint: dict[str, int] = {
     "regex": 2,
     "choice": 4,
 }
+fields_ResumeChatRequest: dict[str, int] = {
+    "operation_id": 1,
+    "operationId": 1,
+    "after_sequence": 2,
+    "afterSequence": 2,
+    "leave": 4,
+}
+fields_RunTools: dict[str, int] = {
+    "turns_max": 1,
+    "turnsMax": 1,
+    "tools": 2,
+    "idempotency_key": 4,
+    "idempotencyKey": 4,
+}
 fields_SafetySetting: dict[str, int] = {
     "category": 1,
     "threshold": 2,
@@ -505,12 +554,44 @@ fields_ToolError: dict[str, int] = {
     "reason": 1,
     "message": 2,
 }
+fields_ToolRefusal: dict[str, int] = {
+    "reason": 1,
+    "message": 2,
+    "rule_ids": 4,
+    "ruleIds": 4,
+    "problems": 8,
+    "operation_id": 16,
+    "operationId": 16,
+}
 fields_ToolResult: dict[str, int] = {
     "call_id": 1,
     "callId": 1,
     "name": 2,
     "result_json": 4,
     "resultJson": 4,
+}
+fields_ToolRun: dict[str, int] = {
+    "call_id": 1,
+    "callId": 1,
+    "tool": 2,
+    "turn": 4,
+    "place": 8,
+    "verdict": 16,
+    "outcome": 32,
+    "refused": 64,
+    "result_json": 128,
+    "resultJson": 128,
+    "timing": 256,
+}
+fields_TurnEnd: dict[str, int] = {
+    "turn": 1,
+    "reason": 2,
+    "usage": 4,
+    "operation_id": 8,
+    "operationId": 8,
+    "decision": 16,
+    "intent": 32,
+    "outcome": 64,
 }
 fields_Usage: dict[str, int] = {
     "input_tokens": 1,
@@ -547,27 +628,62 @@ def write_ChatEvent(message: ChatEvent, depth: int) -> str:
             or message.tool_call is not None
             or message.usage is not None
             or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
         ):
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         out.append(f'"text":{write_TextDelta(value, depth - 1)}')
     value = message.thought
     if value is not None:
-        if message.tool_call is not None or message.usage is not None or message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if (
+            message.tool_call is not None
+            or message.usage is not None
+            or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         out.append(f'"thought":{write_ThoughtDelta(value, depth - 1)}')
     value = message.tool_call
     if value is not None:
-        if message.usage is not None or message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if (
+            message.usage is not None
+            or message.finish is not None
+            or message.tool_run is not None
+            or message.turn_end is not None
+        ):
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         out.append(f'"toolCall":{write_ToolCallEvent(value, depth - 1)}')
     value = message.usage
     if value is not None:
-        if message.finish is not None:
-            raise too_many("agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish")
+        if message.finish is not None or message.tool_run is not None or message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         out.append(f'"usage":{write_Usage(value, depth - 1)}')
     value = message.finish
     if value is not None:
+        if message.tool_run is not None or message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
         out.append(f'"finish":{write_Finish(value, depth - 1)}')
+    value = message.tool_run
+    if value is not None:
+        if message.turn_end is not None:
+            raise too_many(
+                "agentic.gateway.v1.ChatEvent.event", "text, thought, tool_call, usage, finish, tool_run, turn_end"
+            )
+        out.append(f'"toolRun":{write_ToolRun(value, depth - 1)}')
+    value = message.turn_end
+    if value is not None:
+        out.append(f'"turnEnd":{write_TurnEnd(value, depth - 1)}')
     return "{" + ",".join(out) + "}"
 
 
@@ -638,6 +754,16 @@ def write_ChatRequest(message: ChatRequest, depth: int) -> str:
         value = text(value, "agentic.gateway.v1.ChatRequest.cached_content")
     if value:
         out.append(f'"cachedContent":{quote(value)}')
+    value = message.run_tools
+    if value is not None:
+        out.append(f'"runTools":{write_RunTools(value, depth - 1)}')
+    value = message.resumable
+    if type(value) is not int:
+        value = member(value, Resumable, "agentic.gateway.v1.ChatRequest.resumable")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ChatRequest.resumable")
+    if value:
+        out.append(f'"resumable":{labels_Resumable.get(value, value)}')
     return "{" + ",".join(out) + "}"
 
 
@@ -863,6 +989,33 @@ def encode_ExecuteToolRequest(message: ExecuteToolRequest) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.ExecuteToolRequest") from None
 
 
+def write_FieldProblem(message: FieldProblem, depth: int) -> str:
+    if type(message) is not FieldProblem and not isinstance(message, FieldProblem):
+        raise wrong_type(message, "FieldProblem", "agentic.gateway.v1.FieldProblem")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.FieldProblem")
+    out: list[str] = []
+    value = message.field
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.FieldProblem.field")
+    if value:
+        out.append(f'"field":{quote(value)}')
+    value = message.problem
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.FieldProblem.problem")
+    if value:
+        out.append(f'"problem":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_FieldProblem(message: FieldProblem) -> bytes:
+    """Writes one agentic.gateway.v1.FieldProblem as JSON."""
+    try:
+        return write_FieldProblem(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.FieldProblem") from None
+
+
 def write_FileData(message: FileData, depth: int) -> str:
     if type(message) is not FileData and not isinstance(message, FileData):
         raise wrong_type(message, "FileData", "agentic.gateway.v1.FileData")
@@ -927,6 +1080,13 @@ def write_Finish(message: Finish, depth: int) -> str:
     value = message.outcome
     if value is not None:
         out.append(f'"outcome":{write_Receipt(value, depth - 1)}')
+    value = message.turns
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Finish.turns")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.Finish.turns")
+    if value:
+        out.append(f'"turns":{value}')
     return "{" + ",".join(out) + "}"
 
 
@@ -1657,6 +1817,81 @@ def encode_ResponseConstraint(message: ResponseConstraint) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.ResponseConstraint") from None
 
 
+def write_ResumeChatRequest(message: ResumeChatRequest, depth: int) -> str:
+    if type(message) is not ResumeChatRequest and not isinstance(message, ResumeChatRequest):
+        raise wrong_type(message, "ResumeChatRequest", "agentic.gateway.v1.ResumeChatRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResumeChatRequest")
+    out: list[str] = []
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ResumeChatRequest.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    value = message.after_sequence
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.ResumeChatRequest.after_sequence")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.ResumeChatRequest.after_sequence"
+        )
+    if value:
+        out.append(f'"afterSequence":"{value}"')
+    value = message.leave
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.ResumeChatRequest.leave")
+    if value:
+        out.append(f'"leave":{TRUTH[value]}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ResumeChatRequest(message: ResumeChatRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ResumeChatRequest as JSON."""
+    try:
+        return write_ResumeChatRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ResumeChatRequest") from None
+
+
+def write_RunTools(message: RunTools, depth: int) -> str:
+    if type(message) is not RunTools and not isinstance(message, RunTools):
+        raise wrong_type(message, "RunTools", "agentic.gateway.v1.RunTools")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.RunTools")
+    out: list[str] = []
+    value = message.turns_max
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.RunTools.turns_max")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.RunTools.turns_max")
+    if value:
+        out.append(f'"turnsMax":{value}')
+    value = message.tools
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.RunTools.tools")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.RunTools.tools")
+            parts.append(quote(value))
+        out.append('"tools":[' + ",".join(parts) + "]")
+    value = message.idempotency_key
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.RunTools.idempotency_key")
+    if value:
+        out.append(f'"idempotencyKey":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_RunTools(message: RunTools) -> bytes:
+    """Writes one agentic.gateway.v1.RunTools as JSON."""
+    try:
+        return write_RunTools(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.RunTools") from None
+
+
 def write_SafetySetting(message: SafetySetting, depth: int) -> str:
     if type(message) is not SafetySetting and not isinstance(message, SafetySetting):
         raise wrong_type(message, "SafetySetting", "agentic.gateway.v1.SafetySetting")
@@ -1925,6 +2160,56 @@ def encode_ToolError(message: ToolError) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.ToolError") from None
 
 
+def write_ToolRefusal(message: ToolRefusal, depth: int) -> str:
+    if type(message) is not ToolRefusal and not isinstance(message, ToolRefusal):
+        raise wrong_type(message, "ToolRefusal", "agentic.gateway.v1.ToolRefusal")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ToolRefusal")
+    out: list[str] = []
+    value = message.reason
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRefusal.reason")
+    if value:
+        out.append(f'"reason":{quote(value)}')
+    value = message.message
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRefusal.message")
+    if value:
+        out.append(f'"message":{quote(value)}')
+    value = message.rule_ids
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ToolRefusal.rule_ids")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.ToolRefusal.rule_ids")
+            parts.append(quote(value))
+        out.append('"ruleIds":[' + ",".join(parts) + "]")
+    value = message.problems
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ToolRefusal.problems")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_FieldProblem(value, depth - 1))
+        out.append('"problems":[' + ",".join(parts) + "]")
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRefusal.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ToolRefusal(message: ToolRefusal) -> bytes:
+    """Writes one agentic.gateway.v1.ToolRefusal as JSON."""
+    try:
+        return write_ToolRefusal(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ToolRefusal") from None
+
+
 def write_ToolResult(message: ToolResult, depth: int) -> str:
     if type(message) is not ToolResult and not isinstance(message, ToolResult):
         raise wrong_type(message, "ToolResult", "agentic.gateway.v1.ToolResult")
@@ -1955,6 +2240,118 @@ def encode_ToolResult(message: ToolResult) -> bytes:
         return write_ToolResult(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.ToolResult") from None
+
+
+def write_ToolRun(message: ToolRun, depth: int) -> str:
+    if type(message) is not ToolRun and not isinstance(message, ToolRun):
+        raise wrong_type(message, "ToolRun", "agentic.gateway.v1.ToolRun")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ToolRun")
+    out: list[str] = []
+    value = message.call_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRun.call_id")
+    if value:
+        out.append(f'"callId":{quote(value)}')
+    value = message.tool
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRun.tool")
+    if value:
+        out.append(f'"tool":{quote(value)}')
+    value = message.turn
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.ToolRun.turn")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ToolRun.turn")
+    if value:
+        out.append(f'"turn":{value}')
+    value = message.place
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.ToolRun.place")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ToolRun.place")
+    if value:
+        out.append(f'"place":{value}')
+    value = message.verdict
+    if value is not None:
+        if message.outcome is not None or message.refused is not None:
+            raise too_many("agentic.gateway.v1.ToolRun.step", "verdict, outcome, refused")
+        out.append(f'"verdict":{write_Decision(value, depth - 1)}')
+    value = message.outcome
+    if value is not None:
+        if message.refused is not None:
+            raise too_many("agentic.gateway.v1.ToolRun.step", "verdict, outcome, refused")
+        out.append(f'"outcome":{write_Operation(value, depth - 1)}')
+    value = message.refused
+    if value is not None:
+        out.append(f'"refused":{write_ToolRefusal(value, depth - 1)}')
+    value = message.result_json
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRun.result_json")
+    if value:
+        out.append(f'"resultJson":{quote(value)}')
+    value = message.timing
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ToolRun.timing")
+    if value:
+        out.append(f'"timing":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ToolRun(message: ToolRun) -> bytes:
+    """Writes one agentic.gateway.v1.ToolRun as JSON."""
+    try:
+        return write_ToolRun(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ToolRun") from None
+
+
+def write_TurnEnd(message: TurnEnd, depth: int) -> str:
+    if type(message) is not TurnEnd and not isinstance(message, TurnEnd):
+        raise wrong_type(message, "TurnEnd", "agentic.gateway.v1.TurnEnd")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.TurnEnd")
+    out: list[str] = []
+    value = message.turn
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.TurnEnd.turn")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.TurnEnd.turn")
+    if value:
+        out.append(f'"turn":{value}')
+    value = message.reason
+    if type(value) is not int:
+        value = member(value, FinishReason, "agentic.gateway.v1.TurnEnd.reason")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.TurnEnd.reason")
+    if value:
+        out.append(f'"reason":{labels_FinishReason.get(value, value)}')
+    value = message.usage
+    if value is not None:
+        out.append(f'"usage":{write_Usage(value, depth - 1)}')
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.TurnEnd.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    value = message.decision
+    if value is not None:
+        out.append(f'"decision":{write_Decision(value, depth - 1)}')
+    value = message.intent
+    if value is not None:
+        out.append(f'"intent":{write_Receipt(value, depth - 1)}')
+    value = message.outcome
+    if value is not None:
+        out.append(f'"outcome":{write_Receipt(value, depth - 1)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_TurnEnd(message: TurnEnd) -> bytes:
+    """Writes one agentic.gateway.v1.TurnEnd as JSON."""
+    try:
+        return write_TurnEnd(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.TurnEnd") from None
 
 
 def write_Usage(message: Usage, depth: int) -> str:
@@ -2026,6 +2423,8 @@ def read_ChatEvent(found: object, depth: int, room: list[int]) -> ChatEvent:
     f_tool_call = None
     f_usage = None
     f_finish = None
+    f_tool_run = None
+    f_turn_end = None
     o_event = ""
     done = 0
     key = ""
@@ -2064,10 +2463,20 @@ def read_ChatEvent(found: object, depth: int, room: list[int]) -> ChatEvent:
                     raise second_member(o_event)
                 o_event = key
                 f_finish = read_Finish(value, depth - 1, room)
+            elif field == 64:
+                if o_event:
+                    raise second_member(o_event)
+                o_event = key
+                f_tool_run = read_ToolRun(value, depth - 1, room)
+            elif field == 128:
+                if o_event:
+                    raise second_member(o_event)
+                o_event = key
+                f_turn_end = read_TurnEnd(value, depth - 1, room)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return ChatEvent(f_sequence, f_text, f_thought, f_tool_call, f_usage, f_finish)
+    return ChatEvent(f_sequence, f_text, f_thought, f_tool_call, f_usage, f_finish, f_tool_run, f_turn_end)
 
 
 def decode_ChatEvent(data: bytes | str, size_max: int = MAX_SIZE) -> ChatEvent:
@@ -2091,6 +2500,8 @@ def read_ChatRequest(found: object, depth: int, room: list[int]) -> ChatRequest:
     f_run_id = ""
     f_safety_settings = []
     f_cached_content = ""
+    f_run_tools = None
+    f_resumable = default_Resumable
     done = 0
     key = ""
     try:
@@ -2121,6 +2532,10 @@ def read_ChatRequest(found: object, depth: int, room: list[int]) -> ChatRequest:
                 f_safety_settings = messages_of(value, read_SafetySetting, depth - 1, room)
             elif field == 512:
                 f_cached_content = as_text(value)
+            elif field == 1024:
+                f_run_tools = read_RunTools(value, depth - 1, room)
+            elif field == 2048:
+                f_resumable = read_Resumable(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
@@ -2135,6 +2550,8 @@ def read_ChatRequest(found: object, depth: int, room: list[int]) -> ChatRequest:
         f_run_id,
         f_safety_settings,
         f_cached_content,
+        f_run_tools,
+        f_resumable,
     )
 
 
@@ -2356,6 +2773,39 @@ def decode_ExecuteToolRequest(data: bytes | str, size_max: int = MAX_SIZE) -> Ex
     return read_ExecuteToolRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_FieldProblem(found: object, depth: int, room: list[int]) -> FieldProblem:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_field = ""
+    f_problem = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_FieldProblem.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.FieldProblem", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_field = as_text(value)
+            elif field == 2:
+                f_problem = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return FieldProblem(f_field, f_problem)
+
+
+def decode_FieldProblem(data: bytes | str, size_max: int = MAX_SIZE) -> FieldProblem:
+    """Reads one agentic.gateway.v1.FieldProblem from JSON of at most `size_max` bytes."""
+    return read_FieldProblem(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_FileData(found: object, depth: int, room: list[int]) -> FileData:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -2402,6 +2852,7 @@ def read_Finish(found: object, depth: int, room: list[int]) -> Finish:
     f_decision = None
     f_intent = None
     f_outcome = None
+    f_turns = 0
     done = 0
     key = ""
     try:
@@ -2426,10 +2877,14 @@ def read_Finish(found: object, depth: int, room: list[int]) -> Finish:
                 f_intent = read_Receipt(value, depth - 1, room)
             elif field == 64:
                 f_outcome = read_Receipt(value, depth - 1, room)
+            elif field == 128:
+                f_turns = as_int32(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return Finish(f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome)
+    return Finish(
+        f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome, f_turns
+    )
 
 
 def decode_Finish(data: bytes | str, size_max: int = MAX_SIZE) -> Finish:
@@ -3163,6 +3618,78 @@ def decode_ResponseConstraint(data: bytes | str, size_max: int = MAX_SIZE) -> Re
     return read_ResponseConstraint(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_ResumeChatRequest(found: object, depth: int, room: list[int]) -> ResumeChatRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operation_id = ""
+    f_after_sequence = 0
+    f_leave = False
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ResumeChatRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ResumeChatRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operation_id = as_text(value)
+            elif field == 2:
+                f_after_sequence = as_int64(value)
+            elif field == 4:
+                f_leave = as_bool(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ResumeChatRequest(f_operation_id, f_after_sequence, f_leave)
+
+
+def decode_ResumeChatRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ResumeChatRequest:
+    """Reads one agentic.gateway.v1.ResumeChatRequest from JSON of at most `size_max` bytes."""
+    return read_ResumeChatRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_RunTools(found: object, depth: int, room: list[int]) -> RunTools:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_turns_max = 0
+    f_tools = []
+    f_idempotency_key = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_RunTools.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.RunTools", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_turns_max = as_int32(value)
+            elif field == 2:
+                f_tools = list_of(value, as_text)
+            elif field == 4:
+                f_idempotency_key = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return RunTools(f_turns_max, f_tools, f_idempotency_key)
+
+
+def decode_RunTools(data: bytes | str, size_max: int = MAX_SIZE) -> RunTools:
+    """Reads one agentic.gateway.v1.RunTools from JSON of at most `size_max` bytes."""
+    return read_RunTools(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_SafetySetting(found: object, depth: int, room: list[int]) -> SafetySetting:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -3475,6 +4002,48 @@ def decode_ToolError(data: bytes | str, size_max: int = MAX_SIZE) -> ToolError:
     return read_ToolError(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_ToolRefusal(found: object, depth: int, room: list[int]) -> ToolRefusal:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_reason = ""
+    f_message = ""
+    f_rule_ids = []
+    f_problems = []
+    f_operation_id = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ToolRefusal.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ToolRefusal", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_reason = as_text(value)
+            elif field == 2:
+                f_message = as_text(value)
+            elif field == 4:
+                f_rule_ids = list_of(value, as_text)
+            elif field == 8:
+                f_problems = messages_of(value, read_FieldProblem, depth - 1, room)
+            elif field == 16:
+                f_operation_id = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ToolRefusal(f_reason, f_message, f_rule_ids, f_problems, f_operation_id)
+
+
+def decode_ToolRefusal(data: bytes | str, size_max: int = MAX_SIZE) -> ToolRefusal:
+    """Reads one agentic.gateway.v1.ToolRefusal from JSON of at most `size_max` bytes."""
+    return read_ToolRefusal(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_ToolResult(found: object, depth: int, room: list[int]) -> ToolResult:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -3509,6 +4078,118 @@ def read_ToolResult(found: object, depth: int, room: list[int]) -> ToolResult:
 def decode_ToolResult(data: bytes | str, size_max: int = MAX_SIZE) -> ToolResult:
     """Reads one agentic.gateway.v1.ToolResult from JSON of at most `size_max` bytes."""
     return read_ToolResult(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ToolRun(found: object, depth: int, room: list[int]) -> ToolRun:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_call_id = ""
+    f_tool = ""
+    f_turn = 0
+    f_place = 0
+    f_verdict = None
+    f_outcome = None
+    f_refused = None
+    f_result_json = ""
+    f_timing = ""
+    o_step = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ToolRun.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ToolRun", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_call_id = as_text(value)
+            elif field == 2:
+                f_tool = as_text(value)
+            elif field == 4:
+                f_turn = as_int32(value)
+            elif field == 8:
+                f_place = as_int32(value)
+            elif field == 16:
+                if o_step:
+                    raise second_member(o_step)
+                o_step = key
+                f_verdict = read_Decision(value, depth - 1, room)
+            elif field == 32:
+                if o_step:
+                    raise second_member(o_step)
+                o_step = key
+                f_outcome = read_Operation(value, depth - 1, room)
+            elif field == 64:
+                if o_step:
+                    raise second_member(o_step)
+                o_step = key
+                f_refused = read_ToolRefusal(value, depth - 1, room)
+            elif field == 128:
+                f_result_json = as_text(value)
+            elif field == 256:
+                f_timing = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ToolRun(f_call_id, f_tool, f_turn, f_place, f_verdict, f_outcome, f_refused, f_result_json, f_timing)
+
+
+def decode_ToolRun(data: bytes | str, size_max: int = MAX_SIZE) -> ToolRun:
+    """Reads one agentic.gateway.v1.ToolRun from JSON of at most `size_max` bytes."""
+    return read_ToolRun(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_TurnEnd(found: object, depth: int, room: list[int]) -> TurnEnd:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_turn = 0
+    f_reason = default_FinishReason
+    f_usage = None
+    f_operation_id = ""
+    f_decision = None
+    f_intent = None
+    f_outcome = None
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_TurnEnd.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.TurnEnd", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_turn = as_int32(value)
+            elif field == 2:
+                f_reason = read_FinishReason(value)
+            elif field == 4:
+                f_usage = read_Usage(value, depth - 1, room)
+            elif field == 8:
+                f_operation_id = as_text(value)
+            elif field == 16:
+                f_decision = read_Decision(value, depth - 1, room)
+            elif field == 32:
+                f_intent = read_Receipt(value, depth - 1, room)
+            elif field == 64:
+                f_outcome = read_Receipt(value, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome)
+
+
+def decode_TurnEnd(data: bytes | str, size_max: int = MAX_SIZE) -> TurnEnd:
+    """Reads one agentic.gateway.v1.TurnEnd from JSON of at most `size_max` bytes."""
+    return read_TurnEnd(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_Usage(found: object, depth: int, room: list[int]) -> Usage:
@@ -3565,6 +4246,7 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     CountTokensResponse: json_format.JsonCodec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: json_format.JsonCodec(encode_Decision, decode_Decision),
     ExecuteToolRequest: json_format.JsonCodec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
+    FieldProblem: json_format.JsonCodec(encode_FieldProblem, decode_FieldProblem),
     FileData: json_format.JsonCodec(encode_FileData, decode_FileData),
     Finish: json_format.JsonCodec(encode_Finish, decode_Finish),
     FunctionCalling: json_format.JsonCodec(encode_FunctionCalling, decode_FunctionCalling),
@@ -3585,6 +4267,8 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     Part: json_format.JsonCodec(encode_Part, decode_Part),
     Receipt: json_format.JsonCodec(encode_Receipt, decode_Receipt),
     ResponseConstraint: json_format.JsonCodec(encode_ResponseConstraint, decode_ResponseConstraint),
+    ResumeChatRequest: json_format.JsonCodec(encode_ResumeChatRequest, decode_ResumeChatRequest),
+    RunTools: json_format.JsonCodec(encode_RunTools, decode_RunTools),
     SafetySetting: json_format.JsonCodec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: json_format.JsonCodec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: json_format.JsonCodec(encode_SetHaltResponse, decode_SetHaltResponse),
@@ -3594,6 +4278,9 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     ToolCall: json_format.JsonCodec(encode_ToolCall, decode_ToolCall),
     ToolCallEvent: json_format.JsonCodec(encode_ToolCallEvent, decode_ToolCallEvent),
     ToolError: json_format.JsonCodec(encode_ToolError, decode_ToolError),
+    ToolRefusal: json_format.JsonCodec(encode_ToolRefusal, decode_ToolRefusal),
     ToolResult: json_format.JsonCodec(encode_ToolResult, decode_ToolResult),
+    ToolRun: json_format.JsonCodec(encode_ToolRun, decode_ToolRun),
+    TurnEnd: json_format.JsonCodec(encode_TurnEnd, decode_TurnEnd),
     Usage: json_format.JsonCodec(encode_Usage, decode_Usage),
 }

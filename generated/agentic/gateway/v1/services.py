@@ -23,15 +23,44 @@ from . import (
     ListToolsRequest,
     ListToolsResponse,
     Operation,
+    ResumeChatRequest,
     SetHaltRequest,
     SetHaltResponse,
 )
 
 METHODS: tuple[service_table.Method, ...] = (
     service_table.Method(
+        path="/agentic.gateway.v1.ToolService/ListTools",
+        cardinality=service_table.Cardinality.UNARY_UNARY,
+        request=ListToolsRequest,
+        reply=ListToolsResponse,
+        side_effect_free=True,
+    ),
+    service_table.Method(
+        path="/agentic.gateway.v1.ToolService/ExecuteTool",
+        cardinality=service_table.Cardinality.UNARY_UNARY,
+        request=ExecuteToolRequest,
+        reply=Operation,
+        side_effect_free=False,
+    ),
+    service_table.Method(
+        path="/agentic.gateway.v1.ToolService/GetOperation",
+        cardinality=service_table.Cardinality.UNARY_UNARY,
+        request=GetOperationRequest,
+        reply=Operation,
+        side_effect_free=True,
+    ),
+    service_table.Method(
         path="/agentic.gateway.v1.ModelService/Chat",
         cardinality=service_table.Cardinality.UNARY_STREAM,
         request=ChatRequest,
+        reply=ChatEvent,
+        side_effect_free=False,
+    ),
+    service_table.Method(
+        path="/agentic.gateway.v1.ModelService/ResumeChat",
+        cardinality=service_table.Cardinality.UNARY_STREAM,
+        request=ResumeChatRequest,
         reply=ChatEvent,
         side_effect_free=False,
     ),
@@ -62,26 +91,5 @@ METHODS: tuple[service_table.Method, ...] = (
         request=LiftHaltRequest,
         reply=LiftHaltResponse,
         side_effect_free=False,
-    ),
-    service_table.Method(
-        path="/agentic.gateway.v1.ToolService/ListTools",
-        cardinality=service_table.Cardinality.UNARY_UNARY,
-        request=ListToolsRequest,
-        reply=ListToolsResponse,
-        side_effect_free=True,
-    ),
-    service_table.Method(
-        path="/agentic.gateway.v1.ToolService/ExecuteTool",
-        cardinality=service_table.Cardinality.UNARY_UNARY,
-        request=ExecuteToolRequest,
-        reply=Operation,
-        side_effect_free=False,
-    ),
-    service_table.Method(
-        path="/agentic.gateway.v1.ToolService/GetOperation",
-        cardinality=service_table.Cardinality.UNARY_UNARY,
-        request=GetOperationRequest,
-        reply=Operation,
-        side_effect_free=True,
     ),
 )
