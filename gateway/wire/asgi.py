@@ -50,6 +50,11 @@ class Presence(Protocol):
         """Whether the whole request has come, so that `receive` does not wait for it."""
         ...
 
+    @property
+    def broken(self) -> bool:
+        """Of a caller that has left: whether it did not say so, and its connection broke under it."""
+        ...
+
     def on_leave(self, left: Callable[[], None]) -> None:
         """Call `left` when the caller leaves: at once in the loop's next round if it has left already."""
         ...
@@ -197,6 +202,11 @@ class AsgiExchange:
         """See `Presence`."""
         return self._complete
 
+    @property
+    def broken(self) -> bool:
+        """See `Presence`."""
+        return self._broken
+
     def on_leave(self, left: Callable[[], None]) -> None:
         """See `Presence`."""
         self._on_leave = left
@@ -222,7 +232,7 @@ class AsgiExchange:
             await self._arrival()
         if self._gone or self._ended:
             self._noticed = True
-            return {"type": "http.disconnect", "gateway.broken": self._broken}
+            return {"type": "http.disconnect"}
         if len(self._pieces) == 1:
             body, size = self._pieces[0]
         else:

@@ -115,10 +115,10 @@ class RunningCall:
                 try:
                     await self._answer.send(encode(reply))
                 except CallerLeftError:
-                    self._note_departure()
+                    self.note_departure()
                     raise
 
-    def _note_departure(self) -> None:
+    def note_departure(self) -> None:
         """There is no connection to send on, and nobody has noted why yet: it broke."""
         if self._passage.departure.how is Leaving.STAYED:
             self._passage.departure.how = Leaving.LOST

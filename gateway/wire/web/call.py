@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, cast
 
-from gateway.terms.passage import Passage
+from gateway.terms.passage import Leaving, Passage
 from gateway.terms.verdict import Kind
+from gateway.wire.asgi import Presence
 from gateway.wire.errors import LEFT, EndedError, Ending, refused
 from gateway.wire.load import Surroundings
 from gateway.wire.messages import Form
 from gateway.wire.running import Answer, CallerLeftError, ReaderStalledError, RunningCall
+from gateway.wire.table import Route
 from gateway.wire.web.exchange import Exchange
 from gateway.wire.web.inbox import Inbox, Upload
 from gateway.wire.web.options import PassageOf
@@ -21,7 +23,12 @@ Received = Callable[[], Awaitable[object]]
 class RunningHere(RunningCall):
     """A running call without a task of its own: it runs in the one that calls it, and receives its request there."""
 
-    __slots__ = ()
+    __slots__ = ("presence",)
+
+    def __init__(self, route: Route, passage: Passage, answer: Answer, surroundings: Surroundings) -> None:
+        super().__init__(route, passage, answer, surroundings)
+        self.presence: Presence | None = None
+        """Who can tell how the caller went; without, it has left."""
 
     async def here(self, received: Received) -> Ending | None:
         """Receive the request, run the call; how it ended is not said yet."""
@@ -38,8 +45,11 @@ class RunningHere(RunningCall):
     async def _replies(self, request: object) -> None:
         await super()._replies(await cast("Received", request)())
 
-    def _note_departure(self) -> None:
-        """The watcher sees how the caller went, where the server can tell; what fails to be sent says no more."""
+    def note_departure(self) -> None:
+        """See `RunningCall`. Over HTTP/1.1 to close the connection is the one way to leave."""
+        if self._passage.departure.how is Leaving.STAYED:
+            broken = self.presence is not None and self.presence.broken
+            self._passage.departure.how = Leaving.LOST if broken else Leaving.LEFT
 
 
 class WebCall:
@@ -133,6 +143,7 @@ class WebCall:
         # Of an answer, a running call only sends; the ending is said here.
         answer = cast("Answer", self._speech)
         self._running = RunningHere(self._dialect.route, self._passage, answer, self._surroundings)
+        self._running.presence = exchange.presence
         end = await self._running.here(self._received)
         if not self._ran:
             self._spend_wire()
@@ -201,6 +212,8 @@ class WebCall:
         self._exchange.stages.spend("wire", self._surroundings.clock.monotonic_ns() - self._opened_ns)
 
     def _left(self) -> None:
+        if self._running is not None:
+            self._running.note_departure()
         self.end(LEFT)
 
     def _start_watching(self) -> None:
@@ -210,15 +223,15 @@ class WebCall:
     async def _watch(self) -> None:
         try:
             if self._upload is None:
-                self._passage.departure.how = await self._inbox.until_left()
+                await self._inbox.until_left()
             else:
                 await self._upload.run()
         except CallerLeftError:
-            self.end(LEFT)
+            self._left()
         except EndedError as error:
             self.end(error.ending)
         else:
-            self.end(LEFT)
+            self._left()
 
     async def _stop_watching(self, watcher: asyncio.Task[None]) -> None:
         watcher.cancel()

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from gateway.terms.passage import Leaving
 from gateway.wire.asgi import Receive
 from gateway.wire.errors import EndedError, Ending
 from gateway.wire.load import Surroundings
@@ -58,11 +57,10 @@ class Inbox:
         self.hold(0)
         return message.finish()
 
-    async def until_left(self) -> Leaving:
-        """Wait until the caller is gone. A server that cannot tell how it went is believed that it left."""
-        while (event := await self._receive())["type"] != "http.disconnect":
+    async def until_left(self) -> None:
+        """Wait until the caller is gone."""
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        return Leaving.LOST if event.get("gateway.broken") else Leaving.LEFT
 
     async def hear_out(self) -> None:
         """Let a caller that is refused finish a short request; raises `CallerLeftError`.
