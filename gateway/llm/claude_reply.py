@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.llm.claude_request import REDACTED, SIGNED
-from gateway.llm.pieces import Calls, Room, malformed
+from gateway.llm.pieces import Calls, Room, malformed, text_of
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
@@ -232,7 +232,7 @@ class Answer:
         collected = "".join(self._pieces)
         match block.type:
             case "tool_use":
-                chunks.append(self._calls.whole(block.name, collected or bytes(block.input).decode()))
+                chunks.append(self._calls.whole(block.name, collected or text_of(bytes(block.input))))
             case "thinking" if collected:
                 chunks.append(Thought(text="", signature=SIGNED + collected.encode()))
             case "redacted_thinking":

@@ -63,3 +63,11 @@ class Calls:
 def malformed(detail: str) -> UpstreamError:
     """An answer that is not in the upstream's own form."""
     return UpstreamError(Fault.MALFORMED, detail)
+
+
+def text_of(raw: bytes) -> str:
+    """Raw JSON of an answer as text: msgspec hands it on without looking at it. Raises `UpstreamError`."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise malformed("bytes that are no UTF-8") from None

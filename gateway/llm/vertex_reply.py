@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gateway.llm.pieces import Calls, Room, malformed
+from gateway.llm.pieces import Calls, Room, malformed, text_of
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
@@ -183,7 +183,7 @@ class Answer:
             raise malformed("a function call in pieces, which nobody asked for")
         arguments = bytes(call.args)
         self._room.take(len(arguments))
-        return self._calls.whole(call.name, arguments.decode(), signature)
+        return self._calls.whole(call.name, text_of(arguments), signature)
 
     def _count(self, told: _Usage, chunks: list[Chunk]) -> None:
         # Gemini counts thinking beside the candidates; everybody else counts it in. Ours: in.
