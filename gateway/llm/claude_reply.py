@@ -166,7 +166,7 @@ class Answer:
     def _read(self, event: _Event, chunks: list[Chunk]) -> None:
         if (self._model is None) != (event.type == "message_start"):
             raise malformed(f"{event.type} out of its place")
-        if self._stopped and event.type != "message_stop":
+        if self._stopped:
             raise malformed(f"{event.type} after the end")
         match event.type:
             case "content_block_delta":
@@ -241,7 +241,7 @@ class Answer:
     def _message_delta(self, event: _Event) -> None:
         reason = event.delta.stop_reason if event.delta is not None else None
         if reason:
-            if self._reason and reason != self._reason:
+            if self._reason:
                 raise malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
             self._reason = reason
         self._merge(event.usage)

@@ -128,13 +128,13 @@ class Answer:
 
     def chunks(self, data: bytes) -> list[Chunk]:
         """The chunks of one event; raises `UpstreamError`."""
+        if self._done:
+            raise malformed("an event after the end")
         if data == DONE:
             if not self._reason:
                 raise malformed("the stream is done without a finish reason")
             self._done = True
             return []
-        if self._done:
-            raise malformed("an event after the end")
         try:
             event = _event.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -172,7 +172,7 @@ class Answer:
             self._delta(choice.delta, chunks)
         reason = choice.finish_reason
         if reason:
-            if self._reason and reason != self._reason:
+            if self._reason:
                 raise malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
             self._reason = reason
             whole = [pieces for _, pieces in sorted(self._pieces.items())]

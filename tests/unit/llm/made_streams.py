@@ -5,10 +5,14 @@ import json
 import socket
 import struct
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
+from gateway.llm.claude import Claude
+from gateway.llm.compatible import Compatible, CompatibleConfig
+from gateway.llm.compatible_request import Dialect
+from gateway.llm.credentials import FixedKey
 from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import (
@@ -34,6 +38,13 @@ MODEL = Model(
     max_output_tokens=8192,
     constraints=frozenset({"json_schema", "choice"}),
     price=Price(input=MicroUsd(1), output=MicroUsd(1), cached=MicroUsd(1)),
+)
+CLAUDE = replace(MODEL, name=ModelName("sonnet"), upstream_id="claude-sonnet-5", constraints=frozenset({"json_schema"}))
+LLAMA = replace(
+    MODEL,
+    name=ModelName("llama"),
+    upstream_id="llama-4-maverick",
+    constraints=frozenset({"json_schema", "regex", "choice"}),
 )
 STOP = {"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]}
 
@@ -108,10 +119,26 @@ async def vertex_at(url, *, credentials=None, **config):
         yield Vertex(settings, session, credentials or GivenTokens())
 
 
-async def heard(vertex, asked, chunks=None):
+@asynccontextmanager
+async def claude_at(url, *, credentials=None, **config):
+    """The adapter of Claude in front of an upstream."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        settings = VertexConfig(name="claude", project="p", location="us-central1", endpoint=url, **config)
+        yield Claude(settings, session, credentials or GivenTokens())
+
+
+@asynccontextmanager
+async def compatible_at(url, *, key="", dialect=Dialect.VLLM, **config):
+    """The adapter of an OpenAI-compatible server; `url` with its `/v1`."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        settings = CompatibleConfig(name="vllm", url=url, dialect=dialect, **config)
+        yield Compatible(settings, session, FixedKey(key) if key else None)
+
+
+async def heard(upstream, asked, chunks=None, *, of=MODEL):
     """All chunks of a stream; with a list given, also those before an error."""
     chunks = [] if chunks is None else chunks
-    async with asyncio.timeout(20), aclosing(vertex.stream(MODEL, asked, "call-x")) as stream:
+    async with asyncio.timeout(20), aclosing(upstream.stream(of, asked, "call-x")) as stream:
         async for chunk in stream:
             chunks.append(chunk)
     return chunks
