@@ -128,7 +128,7 @@ class Answer:
         self._reason = ""
         self._stopped = False
         self._told = _Usage()
-        self._usage = Usage()
+        self._usage: Usage | None = None
         self._begun = False
         """Whether something was said: before, a count is no news."""
 
@@ -272,12 +272,14 @@ class Answer:
         if not (self._begun or self.ended):
             return
         told = self._told
+        if told.input_tokens is None or told.output_tokens is None:
+            return
         cached = told.cache_read_input_tokens or 0
         details = told.output_tokens_details or _OutputDetails()
         usage = Usage(
-            input_tokens=(told.input_tokens or 0) + (told.cache_creation_input_tokens or 0) + cached,
-            output_tokens=told.output_tokens or 0,
-            thinking_tokens=min(details.thinking_tokens, told.output_tokens or 0),
+            input_tokens=told.input_tokens + (told.cache_creation_input_tokens or 0) + cached,
+            output_tokens=told.output_tokens,
+            thinking_tokens=min(details.thinking_tokens, told.output_tokens),
             cached_tokens=cached,
         )
         if usage != self._usage:

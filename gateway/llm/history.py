@@ -64,14 +64,13 @@ def _results(turn: Turn) -> list[tuple[_Key, FunctionResult]]:
 
 
 def identified(turns: tuple[Turn, ...]) -> list[Turn]:
-    """The turns with an id of ours on every call and its result, for the wires that need one of a form of their own.
+    """The turns as `in_order_of_calls`, with an id of ours on every call and its result, for wires that need a form.
 
-    The same history gets the same ids again, so that an upstream's cache finds it. Its results must be in order
-    (`history_faults`).
+    The same history gets the same ids again, so that an upstream's cache finds it.
     """
     given: list[Turn] = []
     before: dict[_Key, str] = {}
-    for number, turn in enumerate(turns):
+    for number, turn in enumerate(in_order_of_calls(turns)):
         names = {key: f"call_{number}_{place}" for place, key in enumerate(_calls(turn))}
         calls, results = iter(names.values()), iter([before[key] for key, _ in _results(turn)])
         given.append(replace(turn, parts=tuple(_identified(part, calls, results) for part in turn.parts)))

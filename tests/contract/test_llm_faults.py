@@ -33,6 +33,8 @@ from localcloud.compatible import CompatibleConfig, CompatibleDouble
 from localcloud.vertex import Fault, Pace, VertexConfig, VertexDouble
 from localcloud.vertex.faults import Params
 
+NATURAL = Pace()
+
 
 @dataclass
 class Wire:
@@ -40,7 +42,7 @@ class Wire:
 
     name: str
     stack: AsyncExitStack
-    pace: Pace = Pace()
+    pace: Pace = NATURAL
 
     async def begin(self, **config):
         self.model = {"gemini": MODEL, "claude": CLAUDE, "compatible": LLAMA}[self.name]
@@ -109,7 +111,7 @@ async def test_a_fault_before_the_answer(wire, row):
 async def test_nobody_is_there(wire):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        await wire.adapted("http://127.0.0.1:{}/v1".format(taken.getsockname()[1]), idle_s=0.3)
+        await wire.adapted(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", idle_s=0.3)
         error = await wire.breaks()
     assert error.fault is Broken.UNREACHABLE
 
