@@ -37,6 +37,8 @@ class Call:
     token: str = ""
     token_renewed: bool = False
     effect_unknown: bool = False
+    attempts_before: int = 0
+    """Attempts that count no more, because they brought the call further."""
 
     def headers(self, to: Address) -> list[tuple[str, str]]:
         """The headers of an attempt that is sent now."""
@@ -64,7 +66,7 @@ class Call:
     async def again(self, error: GatewayError, patience: Patience) -> None:
         """Wait until the next attempt is due; raises the error where there is none to be made."""
         self.effect_unknown = error.effect_unknown = error.effect_unknown or self.effect_unknown
-        pause = patience.pause_s(self.report.attempts, error.retry_after_s)
+        pause = patience.pause_s(self.report.attempts - self.attempts_before, error.retry_after_s)
         left = self.end - asyncio.get_running_loop().time()
         if not error.passing or pause is None or pause >= left:
             raise error

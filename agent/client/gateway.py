@@ -20,7 +20,6 @@ from agent.client.channels import ChannelPool
 from agent.client.errors import (
     GatewayError,
     UnreachableError,
-    incomplete,
     miscounted,
     too_late,
     unreachable,
@@ -28,6 +27,7 @@ from agent.client.errors import (
     unwritable,
 )
 from agent.client.patience import Patience
+from agent.client.place import Place, keyed
 from agent.client.reply import Reply
 from agent.tokens import Forgetful, TokenError, TokenSource
 from generated.agentic.gateway.v1 import (
@@ -42,6 +42,8 @@ from generated.agentic.gateway.v1 import (
     ListToolsRequest,
     ListToolsResponse,
     Operation,
+    Resumable,
+    ResumeChatRequest,
 )
 from generated.agentic.gateway.v1.codec import CODECS
 from generated.agentic.gateway.v1.services import METHODS
@@ -53,6 +55,10 @@ Answer = TypeVar("Answer")
 _PATHS: Final[dict[type, str]] = {method.request: method.path for method in METHODS}
 _PATIENCE: Final = Patience()
 _CONNECTIONS_MAX: Final = 64
+_CHAT_EVENT: Final = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
+
+LEAVE_S: Final = 2.0
+"""For telling the gateway that a stream is left."""
 
 
 class GatewayClient:
@@ -98,33 +104,71 @@ class GatewayClient:
     ) -> AsyncGenerator[ChatEvent, None]:
         """The events of one answer as they come. Leaving the iteration early ends the call at the gateway.
 
-        Tried again only before the first event. An iteration that ends without an error gave the whole answer.
+        Tried again before the first event; after it, a stream with `resumable` whose connection broke is resumed where
+        it broke, each event once. Tools that the gateway runs get an idempotency key, so that no attempt repeats an
+        effect. An iteration that ends without an error gave the whole answer.
         """
+        request = keyed(request)
         call = self._call(request, report, self._patience.stream_timeout_s if timeout_s is None else timeout_s)
-        decode = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
-        sequence, finished = 0, False
+        place = Place()
         while True:
             reply: Reply | None = None
             try:
                 reply = await self._opened(call)
                 while (message := await reply.next()) is not None:
-                    event = _read(decode, message)
-                    sequence += 1
-                    if event.sequence != sequence or finished:
-                        raise incomplete(f"event {event.sequence} came in place {sequence}")
-                    finished = event.finish is not None
+                    event = _read(_CHAT_EVENT, message)
+                    place.take(event)
                     yield event
-                if not finished:
-                    raise incomplete(f"it ended after {sequence} events without its last one")
+                place.check_end()
             except GatewayError as error:
                 _close(reply, call)  # its place is for others while this call pauses
-                if sequence:
-                    raise
+                call = self._resumed(call, request, place, error)
                 await self._again(call, error)
+            except GeneratorExit:
+                _close(reply, call)
+                await self._leave(call, request, place)
+                raise
             else:
                 return
             finally:
                 _close(reply, call)
+
+    def _resumed(self, call: Call, request: ChatRequest, place: Place, error: GatewayError) -> Call:
+        """The call that asks for the rest of a stream, or for all of it again before its first event.
+
+        Raises the error where nothing more can be had.
+        """
+        if not place.sequence:
+            return call
+        error.effect_unknown = error.effect_unknown or call.effect_unknown
+        operation = call.report.metadata.get("gateway-operation", "")
+        if request.resumable is Resumable.UNSPECIFIED or not (error.from_edge and error.passing and operation):
+            raise error
+        wish = ResumeChatRequest(operation_id=operation, after_sequence=place.sequence)
+        left_s = call.end - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            raise error
+        resumed = self._call(wish, call.report, left_s)
+        resumed.effect_unknown, resumed.token, resumed.token_renewed = call.effect_unknown, call.token, False
+        # An attempt that brought something was no failure.
+        resumed.attempts_before = call.attempts_before if place.stuck else call.report.attempts - 1
+        place.mark()
+        return resumed
+
+    async def _leave(self, call: Call, request: ChatRequest, place: Place) -> None:
+        """A stream that goes on when it is cancelled is told, once, that nobody comes back for it."""
+        operation = call.report.metadata.get("gateway-operation", "")
+        if request.resumable is not Resumable.CANCELLED or place.finished or not operation:
+            return
+        leaving = self._call(ResumeChatRequest(operation_id=operation, leave=True), None, LEAVE_S)
+        reply: Reply | None = None
+        try:
+            reply = await self._opened(leaving)
+            await reply.next()
+        except (GatewayError, TokenError):
+            return  # then its time without a caller ends it
+        finally:
+            _close(reply, leaving)
 
     async def count_tokens(self, request: CountTokensRequest, *, report: CallReport | None = None) -> int:
         """Tokens of a prompt."""

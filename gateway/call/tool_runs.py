@@ -18,6 +18,9 @@ from gateway.terms.verdict import Kind, Refusal, RefusedError
 CALLS_PER_TURN_MAX: Final = 32
 """What a model asks for beyond this in one turn is not sent, and it is told so."""
 
+_PAUSES_S: Final = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.0, 5.0)
+"""Longer together than a tool may take."""
+
 _ENDING: Final = frozenset({"ledger.outcome_unrecorded"})
 """Refusals after which nobody may go on as if nothing had happened."""
 
@@ -106,8 +109,19 @@ class ToolRuns:
             steps.put_nowait(None)
 
     async def _answer(self, one: Wanted, stages: Stages, tell: Callable[[Permitted], None]) -> Answer:
+        """Do it; where an earlier attempt at this stream is still at it, wait for what comes of that one."""
         if one.place > CALLS_PER_TURN_MAX:
             raise RefusedError(_TOO_MANY)
+        for pause_s in _PAUSES_S:
+            try:
+                return await self._attempt(one, stages, tell)
+            except RefusedError as error:
+                if error.refusal.kind is not Kind.IN_PROGRESS:
+                    raise
+            await asyncio.sleep(pause_s)
+        return await self._attempt(one, stages, tell)
+
+    async def _attempt(self, one: Wanted, stages: Stages, tell: Callable[[Permitted], None]) -> Answer:
         stream = self.stream
         passage = replace(stream.passage, stages=stages, reply_headers={})
         ask = Unformed(what="execute_tool", about=one.tool.name)

@@ -9,7 +9,7 @@ import pytest
 from failing import instead
 from served import served
 from stepping import at_every_step
-from whole import agent, budget, world
+from whole import agent, budget, eventually, world
 
 from gateway.call.converse import converse
 from gateway.call.prompted import PromptRequest
@@ -588,3 +588,31 @@ async def test_a_stream_that_is_closed_at_any_event_begins_nothing_more(around, 
                 assert whole.world.vertex.journal.streams_total == streams + 1
             assert len(whole.world.orders()) <= orders + 1
         assert all(held == 0 for held, _ in whole.held().values())
+
+
+async def test_a_retry_waits_for_what_the_attempt_before_it_is_still_doing(around, tmp_path):
+    """Its caller lost the first stream while an order was on its way: the second tells the model what came of it."""
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    def slow(stations):
+        async def execute(reservation):
+            reached.set()
+            await gate.wait()
+            return await stations.tools.execute(reservation)
+
+        return instead("tools", execute=execute)(stations)
+
+    request = chat("buy 2 AAPL", RunTools(idempotency_key="task-8"))
+    async with around.gateway(tmp_path, [agent(budgets=BUDGETS)], wrapped=slow) as whole:
+        loop = asyncio.get_running_loop()
+        first = loop.create_task(looped(whole, request))
+        await asyncio.wait_for(reached.wait(), 5)
+        second = loop.create_task(looped(whole, request))
+        await eventually(lambda: whole.told("refusal"))
+        gate.set()
+        ends = [event.step for event in await second if isinstance(event, ToolStep) and isinstance(event.step, Ran)]
+        assert [(end.answer.replayed, end.answer.operation.state.value) for end in ends] == [(True, "succeeded")]
+        await first
+        assert {one["refusal"]["reason"] for one in whole.told("refusal")} == {"operation.in_progress"}
+        assert len(whole.world.orders()) == 1
+        await whole.agree()
