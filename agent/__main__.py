@@ -26,8 +26,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m agent",
         description="A small agent that works through the gateway. The environment says where: GATEWAY_URL, "
-        "AGENT_MODEL, and optionally GATEWAY_AUDIENCE, AGENT_INSTRUCTION, AGENT_TURNS_MAX, AGENT_HOST, PORT, "
-        "GCE_METADATA_HOST.",
+        "AGENT_MODEL, and optionally GATEWAY_AUDIENCE, AGENT_INSTRUCTION, AGENT_TURNS_MAX, AGENT_TOOLS, AGENT_HOST, "
+        "PORT, GCE_METADATA_HOST.",
     )
     parser.add_argument("--ready-file", type=Path, help="write {url, pid} here when listening")
     arguments = parser.parse_args()
@@ -59,6 +59,7 @@ async def _serve(settings: Settings, ready_file: Path | None) -> None:
             model=settings.model,
             instruction=settings.system_instruction,
             turns_max=settings.turns_max,
+            in_stream=settings.in_stream,
         )
         runner = Service(agent=agent).runner()
         await runner.setup()

@@ -2,9 +2,9 @@
 
 import json
 
-from agent.client.contract import Operation, OperationState, Receipt
+from agent.client.contract import Operation, OperationState, Receipt, ToolRun
 from agent.client.errors import GatewayError
-from agent.loop import Answered, Asked, Heard, Said, TurnEnded
+from agent.loop import Answered, Asked, Heard, Ran, Said, TurnEnded
 from agent.outcome import state_name
 from agent.strict_json import json_object
 
@@ -18,6 +18,8 @@ def line(event: Heard) -> bytes:
             return encoded({"tool_call": {"name": event.call.name, "arguments": event.call.arguments_json}})
         case Answered():
             return encoded({"tool_result": {"name": event.call.name, **_answer(event)}})
+        case Ran():
+            return encoded({"tool_result": {"name": event.call.name, **_ran(event.run)}})
         case TurnEnded():
             return encoded({"finish": _finish(event)})
 
@@ -44,6 +46,16 @@ def _answer(event: Answered) -> dict[str, object]:
     if error is None:
         return {"state": "unknown"}
     return {"state": "unknown", "error": _error(error)} if error.effect_unknown else {"refused": _error(error)}
+
+
+def _ran(run: ToolRun) -> dict[str, object]:
+    if run.outcome is not None:
+        return _operation(run.outcome, run.timing)
+    refused = run.refused
+    if refused is None:
+        return {"state": "unknown"}
+    said = {"reason": refused.reason, "message": refused.message, "rules": list(refused.rule_ids)}
+    return {"refused": {**said, "timing": run.timing}}
 
 
 def _operation(operation: Operation, timing: str) -> dict[str, object]:

@@ -24,13 +24,17 @@ from agent.client.contract import (
     Content,
     Effect,
     Finish,
+    FinishReason,
     FunctionDeclaration,
     ListToolsResponse,
     Operation,
     Part,
+    Resumable,
     Role,
+    RunTools,
     ToolCall,
     ToolResult,
+    ToolRun,
     Usage,
 )
 from agent.client.errors import GatewayError
@@ -40,6 +44,11 @@ from agent.turn import Turn
 
 CALLS_PER_TURN_MAX: Final = 32
 """What a model asks for beyond this in one turn is not sent, and it is told so."""
+
+STREAM_TURNS_MAX: Final = 32
+"""What the gateway gives one stream."""
+
+_EXCEEDED: Final = "the model asked for tools in {} turns and did not come to an end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,15 @@ class TurnEnded:
     report: CallReport
 
 
-Heard = Said | Asked | Answered | TurnEnded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What the gateway made of a call that it ran inside of the stream; `run` has an outcome or a refusal."""
+
+    call: ToolCall
+    run: ToolRun
+
+
+Heard = Said | Asked | Answered | Ran | TurnEnded
 
 
 class TurnsExceededError(Exception):
@@ -83,11 +100,17 @@ class TurnsExceededError(Exception):
 
 
 class Agent:
-    """Works on one task in each run, over as many turns as it takes, within a bound. Runs share nothing."""
+    """Works on one task in each run, over as many turns as it takes, within a bound. Runs share nothing.
 
-    def __init__(self, client: GatewayClient, *, model: str, instruction: str = "", turns_max: int = 8) -> None:
-        if turns_max < 1:
-            raise ValueError("turns_max: 1 or more")
+    With `in_stream` the gateway runs the tools inside of one stream, and this hears of it; else it sends each call.
+    """
+
+    def __init__(
+        self, client: GatewayClient, *, model: str, instruction: str = "", turns_max: int = 8, in_stream: bool = False
+    ) -> None:
+        if turns_max < 1 or (in_stream and turns_max > STREAM_TURNS_MAX):
+            raise ValueError(f"turns_max: 1 or more, and in a stream at most {STREAM_TURNS_MAX}")
+        self._in_stream = in_stream
         self._client = client
         self._model = model
         self._instruction = instruction
@@ -99,6 +122,38 @@ class Agent:
         Refused and unknown tool calls go to the model as data. Raises `GatewayError` when the model cannot be asked,
         `TokenError` without a token, `TurnsExceededError` when the model comes to no end.
         """
+        told = self._one_stream(prompt, run_id) if self._in_stream else self._turn_by_turn(prompt, run_id)
+        async with aclosing(told) as heard:
+            async for event in heard:
+                yield event
+
+    async def _one_stream(self, prompt: str, run_id: str) -> AsyncGenerator[Heard, None]:
+        """The gateway runs the tools. A connection that breaks is no end of it."""
+        request = ChatRequest(
+            model=self._model,
+            system_instruction=self._instruction,
+            contents=[Content(role=Role.USER, parts=[Part(text=prompt)])],
+            run_id=run_id,
+            run_tools=RunTools(turns_max=self._turns_max, idempotency_key=run_id),
+            resumable=Resumable.CANCELLED,
+        )
+        turn, report = Turn(), CallReport()
+        async with aclosing(self._client.chat(request, report=report)) as events:
+            async for event in events:
+                turn.add(event)
+                if event.text is not None and event.text.text:
+                    yield Said(text=event.text.text)
+                elif event.tool_call is not None and event.tool_call.call is not None:
+                    yield Asked(call=event.tool_call.call)
+                elif event.tool_run is not None and event.tool_run.verdict is None:
+                    call = next(call for call in turn.calls if call.id == event.tool_run.call_id)
+                    yield Ran(call=call, run=event.tool_run)
+        if turn.finish is not None:
+            yield TurnEnded(finish=turn.finish, usage=turn.usage, report=report)
+            if turn.finish.reason is FinishReason.TURNS_SPENT:
+                raise TurnsExceededError(_EXCEEDED.format(self._turns_max))
+
+    async def _turn_by_turn(self, prompt: str, run_id: str) -> AsyncGenerator[Heard, None]:
         offered = await self._client.list_tools()
         contents = [Content(role=Role.USER, parts=[Part(text=prompt)])]
         for number in range(1, self._turns_max + 1):
@@ -122,7 +177,7 @@ class Agent:
                     results.append(Part(tool_result=_result(answered)))
                     yield answered
             contents += [turn.content, Content(role=Role.USER, parts=results)]
-        raise TurnsExceededError(f"the model asked for tools in {self._turns_max} turns and did not come to an end")
+        raise TurnsExceededError(_EXCEEDED.format(self._turns_max))
 
     def _request(self, contents: list[Content], offered: ListToolsResponse, run_id: str) -> ChatRequest:
         return ChatRequest(

@@ -31,6 +31,8 @@ class Settings:
     """`PORT`: the port to listen on; 0 is any free one."""
     turns_max: int
     """`AGENT_TURNS_MAX`: answers of the model in one run."""
+    in_stream: bool
+    """`AGENT_TOOLS`: `gateway`, if that runs the tools inside of one stream; `agent`, if this sends each call."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -48,6 +50,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     metadata_host = environment.get("GCE_METADATA_HOST") or "metadata.google.internal"
     if not HOST.fullmatch(metadata_host):
         raise SettingsError("GCE_METADATA_HOST: write HOST or HOST:PORT, without http://")
+    tools = environment.get("AGENT_TOOLS") or "agent"
+    if tools not in ("agent", "gateway"):
+        raise SettingsError("AGENT_TOOLS: write gateway, if it runs the tools inside of its streams, or agent")
+    in_stream = tools == "gateway"
     return Settings(
         gateway_url=url,
         audience=environment.get("GATEWAY_AUDIENCE") or url.rstrip("/"),
@@ -56,7 +62,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         metadata_host=metadata_host,
         host=environment.get("AGENT_HOST") or "0.0.0.0",  # noqa: S104 - a container listens on all of its addresses
         port=_number(environment, "PORT", 8080, least=0, most=65_535),
-        turns_max=_number(environment, "AGENT_TURNS_MAX", 8, least=1, most=1_000),
+        turns_max=_number(environment, "AGENT_TURNS_MAX", 8, least=1, most=32 if in_stream else 1_000),
+        in_stream=in_stream,
     )
 
 

@@ -15,6 +15,7 @@ from agent.client.gateway import GatewayClient
 from agent.tokens import MetadataTokens
 from localcloud.demo.eyes import Eyes
 from localcloud.demo.hijack import hijacked_agent
+from localcloud.demo.one_stream import two_calls_in_one_stream
 from localcloud.demo.processes import ProcessError
 from localcloud.demo.scene import Scene, Stopwatch
 from localcloud.demo.scenes import permitted_order, refused_order, repeated_key, streamed_answer, verified_record
@@ -87,6 +88,7 @@ async def _played(console: Console, folder: Path, plan: Plan) -> list[Scene]:
             shown(await permitted_order(eyes))
             shown(await refused_order(eyes))
             shown(await repeated_key(eyes, client))
+            shown(await two_calls_in_one_stream(eyes, client))
             shown(await hijacked_agent(eyes, client, edge_strips=plan.edge == "strip"))
         if town.agent is not None:
             await town.processes.stop(town.agent)

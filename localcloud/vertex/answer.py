@@ -179,7 +179,10 @@ def _told(result: Result) -> str:
     error = result.response.get("error")
     if error is not None:
         return f"{result.name} was refused: {_shown(error)}."
-    values = list(_leaves(result.response, ""))
+    refused = as_object(result.response.get("refused"))
+    if refused:
+        return f"{result.name} was refused ({_shown(refused.get('reason'))}): {_shown(refused.get('message'))}"
+    values = list(_leaves({name: value for name, value in result.response.items() if name != "notice"}, ""))
     more = f", and {len(values) - SHOWN_VALUES} more values" if len(values) > SHOWN_VALUES else ""
     return f"{result.name} answered: {', '.join(values[:SHOWN_VALUES]) or 'nothing'}{more}."
 
