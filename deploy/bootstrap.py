@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from deploy.arguments import add_place, place_of
+from deploy.database import let_sign_in, make_instance, make_network
 from deploy.faults import CommandError, DeployError
 from deploy.manifest import Manifest
 from deploy.place import (
     AGENT_ACCOUNT,
     APIS,
+    DATABASE_SECRET,
     GATEWAY_ACCOUNT,
     INVOKER,
     MODEL_USER,
@@ -29,8 +31,13 @@ from deploy.shell import Shell, say
 _ACCOUNTS: Final = {GATEWAY_ACCOUNT: "Agentic Gateway", AGENT_ACCOUNT: "Agents behind the gateway"}
 
 
-def bootstrap(shell: Shell, place: Place, secrets: Iterable[str], operator: str = "") -> None:
-    """Make what is missing. `operator` is the member that deploys: user:ann@example.com. Raises CommandError."""
+def bootstrap(
+    shell: Shell, place: Place, secrets: Iterable[str], operator: str = "", *, database: bool = False
+) -> None:
+    """Make what is missing. Raises DeployError.
+
+    `operator` is the member that deploys: user:ann@example.com. `database` makes one for the ledger, with its secret.
+    """
     shell.do(place.gcloud("services", "enable", *APIS))
     shell.create(
         place.gcloud(
@@ -47,10 +54,14 @@ def bootstrap(shell: Shell, place: Place, secrets: Iterable[str], operator: str 
     gateway = place.member(GATEWAY_ACCOUNT)
     words = ("projects", "add-iam-policy-binding", place.project)
     shell.grant(_quiet(place.gcloud(*words, f"--member={gateway}", f"--role={MODEL_USER}", "--condition=None")))
-    for secret in secrets:
+    for secret in dict.fromkeys((*secrets, *((DATABASE_SECRET,) if database else ()))):
         shell.create(place.gcloud("secrets", "create", secret, "--replication-policy=automatic"))
         words = ("secrets", "add-iam-policy-binding", secret)
         shell.grant(_quiet(place.gcloud(*words, f"--member={gateway}", f"--role={SECRET_READER}")))
+    if database:
+        make_network(shell, place)
+        make_instance(shell, place)
+        let_sign_in(shell, place)
     if operator:
         _let_deploy(shell, place, operator)
     _let_invoke_if_there(shell, place)
@@ -99,18 +110,19 @@ def main(words: Sequence[str] | None = None) -> int:
     add_place(parser)
     parser.add_argument("--manifest", type=Path, default=Path("service.yaml"), help="default: service.yaml")
     parser.add_argument("--operator", default="", help="who deploys, such as user:ann@example.com: may act as both")
+    parser.add_argument("--database", action="store_true", help="make a Cloud SQL database for the ledger, too")
     given = parser.parse_intermixed_args(words)
     try:
         place = place_of(given)
         manifest = Manifest.of(filled_in(given.manifest, place, IMAGE=place.unbuilt))
         secrets = list(dict.fromkeys(secret.name for secret in manifest.secrets))
-        bootstrap(Shell(dry=given.dry_run, tell=say), place, secrets, given.operator)
+        bootstrap(Shell(dry=given.dry_run, tell=say), place, secrets, given.operator, database=given.database)
     except CommandError as error:
         parser.exit(1, f"bootstrap: {error}\n")
     except DeployError as error:
         parser.exit(2, f"bootstrap: {error}\n")
     say("Put a value into each secret that has none:")
-    for secret in secrets:
+    for secret in (name for name in secrets if name != DATABASE_SECRET):
         say(f"  gcloud secrets versions add {secret} --data-file=FILE --project={place.project}")
     return 0
 

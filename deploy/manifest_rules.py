@@ -12,6 +12,7 @@ INVOKER_CHECK_OFF: Final = "run.googleapis.com/invoker-iam-disabled"
 EDGE: Final = "GATEWAY_EDGE_IAM"
 LEDGER_LOST: Final = "GATEWAY_LEDGER_MAY_BE_LOST"
 DATABASE: Final = "GATEWAY_DATABASE_URL"
+VPC: Final = "run.googleapis.com/network-interfaces"
 
 _SECRET_NAME: Final = re.compile(r".*(?:_KEY|_KEY_ID|_SECRET|_TOKEN|_PASSWORD)")
 BY_DIGEST: Final = re.compile(r".+@sha256:[0-9a-f]{64}")
@@ -73,6 +74,10 @@ def _edge_findings(manifest: Manifest) -> Iterator[Finding]:
 
 def _ledger_findings(manifest: Manifest) -> Iterator[Finding]:
     if DATABASE in manifest.variables:
+        if VPC not in manifest.revision_annotations:
+            yield Finding(
+                sentence=f"{VPC}: without it the gateway has no way to a database at a private address", grave=False
+            )
         return
     if manifest.environment.get(LEDGER_LOST) != "accepted":
         yield Finding(

@@ -18,6 +18,11 @@ APIS: Final = tuple(
     f"{name}.googleapis.com"
     for name in ("run", "aiplatform", "artifactregistry", "secretmanager", "iam", "iamcredentials")
 )
+DATABASE_APIS: Final = tuple(f"{name}.googleapis.com" for name in ("compute", "servicenetworking", "sqladmin"))
+"""Needed besides, where the ledger is in Cloud SQL."""
+DATABASE_SECRET: Final = "gateway-database-url"  # noqa: S105 - a secret's name
+NETWORK: Final = "agentic-gateway"
+"""The network of the database, and its subnet for the gateway's instances."""
 INVOKER: Final = "roles/run.invoker"
 MODEL_USER: Final = "roles/aiplatform.user"
 SECRET_READER: Final = "roles/secretmanager.secretAccessor"  # noqa: S105 - a role's name

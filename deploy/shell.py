@@ -52,10 +52,10 @@ class Shell:
         if self.dry:
             self.tell(f"# {when}: {shlex.join(command)}")
 
-    def create(self, command: Sequence[str]) -> None:
+    def create(self, command: Sequence[str], *, given: str = "", reads: str = "", seconds: float = SECONDS) -> None:
         """Run a command that makes something, and be content if it is there already."""
         try:
-            self.do(command)
+            self.do(command, given=given, reads=reads, seconds=seconds)
         except CommandError as error:
             if not error.exists_already:
                 raise

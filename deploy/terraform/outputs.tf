@@ -10,3 +10,8 @@ output "gateway_account" {
 output "agent_account" {
   value = google_service_account.agent.email
 }
+
+output "database_address" {
+  description = "The database's private address; null without one."
+  value       = one(google_sql_database_instance.ledger[*].private_ip_address)
+}

@@ -1,9 +1,10 @@
 terraform {
-  required_version = ">= 1.5"
+  # Write-only arguments and ephemeral variables: the password of the database is in no state.
+  required_version = ">= 1.11"
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.0"
+      version = ">= 6.30"
     }
   }
 }

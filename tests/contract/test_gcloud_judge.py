@@ -16,7 +16,9 @@ import pytest
 from grpclib.const import Cardinality, Handler
 from grpclib.encoding.base import CodecBase
 from grpclib.server import Server
+from told_commands import Told
 
+from deploy.database import let_sign_in, make_instance, make_network
 from deploy.live import Live
 from deploy.place import APIS, INVOKER, SECRET_READER, Place
 from deploy.render import ALL_TO_LATEST, filled_in
@@ -48,13 +50,16 @@ class Judge:
 
     def __init__(self, admin, folder):
         self.admin = admin
-        self._environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), **gcloud_environment(admin.url, folder)}
+        self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), **gcloud_environment(admin.url, folder)}
 
     async def gcloud(self, *words, given=""):
         return await self._run("gcloud", *words, f"--project={PLACE.project}", given=given)
 
     async def run(self, *words, given=""):
         return await self.gcloud("run", *words, f"--region={PLACE.region}", given=given)
+
+    async def command(self, *words, given=""):
+        return await self._run(*words, given=given)
 
     async def python(self, *words):
         return await self._run(sys.executable, *words)
@@ -65,7 +70,7 @@ class Judge:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
+            env=self.environment,
             cwd=ROOT,
         )
         try:
@@ -215,6 +220,39 @@ async def test_deploy_tries_the_new_revision_as_an_agent_before_callers_move(tmp
             assert new != old
             assert admin.services.policy("gateway-service").members(INVOKER) == {AGENT}
     assert gateway.callers == [(PLACE.email("sa-agent"), gateway.url)] * 2
+
+
+async def test_gcloud_understands_the_commands_that_make_a_database(tmp_path):
+    """The APIs behind them are not doubled: each command must get as far as asking one of them.
+
+    Those for the peering are left out: gcloud asks for them over TLS alone, again and again for half a minute.
+    """
+    told = Told(("sql instances describe", {"ipAddresses": [{"type": "PRIVATE", "ipAddress": "10.0.0.2"}]}))
+    make_network(told.shell, PLACE)
+    make_instance(told.shell, PLACE)
+    let_sign_in(told.shell, PLACE)
+    asked = {}
+    async with project(tmp_path) as judge:
+        for api, name in (("sql", "sqladmin"), ("compute", "compute")):
+            judge.environment[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api.upper()}"] = f"http://{name}.googleapis.com/"
+        for command, given in zip(told.commands, told.inputs, strict=True):
+            if command.split()[1] in ("sql", "compute"):
+                judge.admin.requests.clear()
+                ended = await judge.command(*command.split(), given=given)
+                assert ended.code == 1, (command, ended.err)
+                asked[" ".join(command.split()[1:4])] = judge.admin.requests[-1]
+    sql = "sqladmin.googleapis.com/sql/v1beta4/projects/acme-agents/instances"
+    place = "compute.googleapis.com/compute/v1/projects/acme-agents"
+    assert asked == {
+        "compute networks create": f"POST {place}/global/networks",
+        "compute networks subnets": f"POST {place}/regions/us-central1/subnetworks",
+        "compute addresses create": f"POST {place}/global/addresses",
+        "sql instances create": f"POST {sql}",
+        "sql databases create": f"POST {sql}/agentic-gateway/databases",
+        "sql users create": f"POST {sql}/agentic-gateway/users",
+        "sql users set-password": f"PUT {sql}/agentic-gateway/users",
+        "sql instances describe": f"GET {sql}/agentic-gateway",
+    }
 
 
 def short_manifest(folder):
