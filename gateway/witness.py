@@ -20,6 +20,7 @@ _SEVERITIES: Final = {
     "call.refused": "NOTICE",
     "connection.refused": "NOTICE",
     "upstream.failed": "WARNING",
+    "attempt.failed": "WARNING",
     "keys.fetch_failed": "WARNING",
     "token.fetch_failed": "WARNING",
     "ledger.may_be_lost": "WARNING",

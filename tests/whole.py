@@ -37,6 +37,7 @@ from gateway.ledger.check import check
 from gateway.ledger.sqlite import SqliteLedger, _let_go
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import AccessToken, CachedToken
+from gateway.llm.route import sole
 from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.llm.vertex_request import ENFORCED
 from gateway.policy.cedar import CedarPolicy
@@ -418,7 +419,8 @@ def _models(around, models):
 
     config = VertexConfig(project="local-project", location="us-central1", endpoint=around.vertex.url)
     upstream = Vertex(config, around.session, CachedToken(fetch, around.clock))
-    return ModelCatalogue({model.name: (model, upstream) for model in models})
+    routes = {model.name: sole(model, upstream, around.clock) for model in models}
+    return ModelCatalogue(routes, around.clock)
 
 
 @cache

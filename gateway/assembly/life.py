@@ -5,11 +5,13 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import aiohttp
 
 from gateway.assembly.parts import AssemblyError, Parts, parts_of
+from gateway.assembly.routes import catalogue
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
@@ -23,18 +25,16 @@ from gateway.ledger.sqlite import SqliteLedger
 from gateway.ledger.sqlite_files import LedgerFileError
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import CachedToken, application_default_fetch, metadata_fetch
+from gateway.llm.throughput import Throughput, Tier
 from gateway.llm.vertex import Vertex, VertexConfig
-from gateway.llm.vertex_request import ENFORCED
 from gateway.services.models import ModelService
 from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
-from gateway.settings.amounts import price
 from gateway.settings.file import StreamsTable
 from gateway.settings.reading import Settings
 from gateway.terms.faults import UpstreamError
-from gateway.terms.ids import BootId, InstanceId, ModelName
+from gateway.terms.ids import BootId, InstanceId
 from gateway.terms.limits import DRAIN_S
-from gateway.terms.models import Model
 from gateway.wire.config import WireConfig
 from gateway.wire.contract import contract
 from gateway.wire.server import GatewayServer
@@ -95,7 +95,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             identity=_identity(settings, parts, google),
             policy=parts.policy,
             ledger=book.ledger,
-            models=_models(settings, google),
+            models=_models(settings, parts, google),
             tools=parts.toolbox,
             recorder=book.records,
             witness=witness,
@@ -230,24 +230,24 @@ def _token(settings: Settings, parts: Parts, session: aiohttp.ClientSession) -> 
     return CachedToken(metadata_fetch(session, settings.environment.metadata_host, parts.clock), parts.clock)
 
 
-def _models(settings: Settings, google: _Google) -> ModelCatalogue:
+def _models(settings: Settings, parts: Parts, google: _Google) -> ModelCatalogue:
     vertex = settings.file.vertex
     if vertex is None or google.token is None:
-        return ModelCatalogue({})
-    config = VertexConfig(project=vertex.project, location=vertex.location, endpoint=vertex.endpoint)
-    upstream = Vertex(config, google.session, google.token)
-    models = [
-        Model(
-            name=ModelName(table.name),
-            description=table.description,
-            upstream_id=table.upstream_id,
-            max_output_tokens=table.max_output_tokens,
-            constraints=ENFORCED & frozenset[str](table.constraints),
-            price=price(table),
+        return ModelCatalogue({}, parts.clock)
+    token = google.token
+
+    @cache
+    def upstream(location: str, throughput: str, tier: str) -> Vertex:
+        config = VertexConfig(
+            project=vertex.project,
+            location=location or vertex.location,
+            endpoint=vertex.endpoint,
+            throughput=Throughput(throughput),
+            tier=Tier(tier),
         )
-        for table in settings.file.models
-    ]
-    return ModelCatalogue({model.name: (model, upstream) for model in models})
+        return Vertex(config, google.session, token)
+
+    return catalogue(settings.file.models, upstream, parts.clock)
 
 
 def _identity(settings: Settings, parts: Parts, google: _Google) -> GoogleIdentity:

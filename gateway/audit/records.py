@@ -65,8 +65,9 @@ class Records:
                 hidden = veil is not None and veil.thick
                 shown = veil.result(result) if veil is not None and hidden else _bounded(result)
                 fields |= {"state": State.SUCCEEDED, "result": shown, "charges": dict(charges)}
-            case Failed(failure=failure, charges=charges):
+            case Failed(failure=failure, charges=charges, account=account):
                 fields |= {"state": State.FAILED, "failure": _failure(failure, veil), "charges": dict(charges)}
+                fields |= {"account": account.decode()} if account else {}
             case Unknown(failure=failure):
                 fields |= {"state": State.UNKNOWN, "failure": _failure(failure, veil)}
         return self._of_call("outcome", evidence, fields)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
+from typing import Final
 
 from gateway.call.failures import BROKEN, refused
 from gateway.call.governed import Governed, arrived
@@ -12,7 +13,7 @@ from gateway.call.tally import Tally
 from gateway.call.told import Closed, Spent, Told
 from gateway.call.tool_loop import ToolLoop
 from gateway.terms.asks import ChatAsk, Unformed
-from gateway.terms.conversation import FunctionCall, Text, Thought, Usage, prompt_tokens_bound
+from gateway.terms.conversation import Attempt, FunctionCall, Text, Thought, Usage, prompt_tokens_bound
 from gateway.terms.faults import UpstreamError
 from gateway.terms.limits import CHAT_LEASE_MS
 from gateway.terms.models import Model
@@ -20,6 +21,9 @@ from gateway.terms.money import Unit
 from gateway.terms.operations import Demand, Outcome, Reservation
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import RefusedError, malformed
+
+COUNT_MARGIN: Final = 64
+"""Tokens that a prompt may have more than its count said, or an eighth of them, whichever is more."""
 
 
 async def converse(at: Stations, passage: Passage, request: PromptRequest) -> AsyncGenerator[Told, None]:
@@ -38,7 +42,8 @@ async def begun(call: Governed, request: PromptRequest) -> AsyncGenerator[Told, 
     """The stream of a known caller whose request has its form; see `converse`."""
     async with call.recorded():
         model, prompt = prompted(call, request)
-        call.ask = ask = _ask(model, prompt)
+        counted = call.at.models.counted(model, prompt.conversation)
+        call.ask = ask = _ask(model, prompt, counted)
     return _told(call, ask, model, prompt)
 
 
@@ -67,11 +72,14 @@ async def _streamed(call: Governed, reservation: Reservation, tally: Tally) -> A
     outcome: Outcome | None = None
     began_ns = call.at.clock.monotonic_ns()
     try:
-        async with aclosing(call.at.models.stream(reservation)) as chunks:
+        async with aclosing(call.at.models.stream(reservation, call.passage.deadline_ns)) as chunks:
             async for chunk in chunks:
-                if not tally.started:
-                    call.passage.stages.spend("first_chunk", call.at.clock.monotonic_ns() - began_ns)
+                waiting = not tally.started
                 tally.take(chunk)
+                if isinstance(chunk, Attempt) and chunk.fault is not None:
+                    call.tell("attempt.failed", target=chunk.target, fault=chunk.fault.value, ms=chunk.milliseconds)
+                if waiting and tally.started:
+                    call.passage.stages.spend("first_chunk", call.at.clock.monotonic_ns() - began_ns)
                 if isinstance(chunk, Text | Thought | FunctionCall):
                     yield chunk
                 if tally.over:
@@ -88,26 +96,40 @@ async def _streamed(call: Governed, reservation: Reservation, tally: Tally) -> A
         outcome = tally.left(late=call.late) if outcome is None else outcome
         operation = await call.at.effects.start(call.settle(reservation, outcome))
     yield Spent(usage=tally.usage, cost=tally.cost)
-    yield Closed(ending=ending, operation=operation)
+    yield Closed(ending=ending, operation=operation, attempts=tally.attempts)
 
 
-def _ask(model: Model, prompt: Prompt) -> ChatAsk:
+def _ask(model: Model, prompt: Prompt, counted: int | None) -> ChatAsk:
+    """The ask. It holds what was counted, and a little for what providers count otherwise, instead of the bound."""
     asked = prompt.conversation.generation.max_output_tokens
     if asked is not None and asked > model.max_output_tokens:
         told = f"this model gives at most {model.max_output_tokens}"
         raise RefusedError(malformed("settings.max_output_tokens", told))
+    wanted = asked or model.max_output_tokens
+    bound = prompt_tokens_bound(prompt.conversation, model.inputs)
     return ChatAsk(
         model=model.name,
         conversation=prompt.conversation,
-        max_output_tokens=asked or model.max_output_tokens,
-        input_tokens_bound=prompt_tokens_bound(prompt.conversation, model.inputs),
+        max_output_tokens=_held(model, wanted),
+        wanted_output_tokens=wanted,
+        input_tokens_bound=bound if counted is None else min(bound, counted + max(counted // 8, COUNT_MARGIN)),
+        input_tokens_counted=counted,
         run=prompt.run,
         digest=prompt.digest,
     )
 
 
+def _held(model: Model, wanted: int) -> int:
+    """Output tokens to be held, which the upstream is told as its bound: so the answer is cut exactly there."""
+    if not model.holds_typical or model.typical_output_tokens is None:
+        return wanted
+    return min(wanted, model.typical_output_tokens)
+
+
 def _demand(model: Model, ask: ChatAsk) -> Demand:
-    most = Usage(input_tokens=ask.input_tokens_bound, output_tokens=ask.max_output_tokens)
+    """What the dearest target can cost, with the prompt once more for each attempt that may cost it for nothing."""
+    prompts = ask.input_tokens_bound * (1 + model.spoilt_max)
+    most = Usage(input_tokens=prompts, output_tokens=ask.max_output_tokens)
     return Demand(
         amounts={
             Unit.CALLS: 1,

@@ -1,10 +1,13 @@
 """A governed count of tokens: who, may they, can they pay, ask the upstream, settle, prove it."""
 
+import json
+
 from gateway.call.failures import CUT, failure, refused
 from gateway.call.governed import arrived
 from gateway.call.prompted import PromptRequest, prompted, reserved
 from gateway.call.stations import Stations
 from gateway.terms.asks import CountAsk, Unformed
+from gateway.terms.conversation import TokenCount
 from gateway.terms.faults import UpstreamError
 from gateway.terms.limits import CHAT_LEASE_MS
 from gateway.terms.money import Unit
@@ -12,8 +15,8 @@ from gateway.terms.operations import Demand, Failed, Outcome, Succeeded
 from gateway.terms.passage import Passage
 
 
-async def count(at: Stations, passage: Passage, request: PromptRequest) -> int:
-    """Tokens of a prompt, counted by its upstream, or raise `RefusedError`. It holds one call of every budget."""
+async def count(at: Stations, passage: Passage, request: PromptRequest) -> TokenCount:
+    """Tokens of a prompt, or raise `RefusedError`. It holds one call of every budget, whoever counts."""
     call = await arrived(at, passage, Unformed(what="count_tokens", about=request.model))
     async with call.recorded():
         model, prompt = prompted(call, request)
@@ -24,11 +27,16 @@ async def count(at: Stations, passage: Passage, request: PromptRequest) -> int:
     outcome: Outcome = CUT
     try:
         with passage.stages.stage("upstream"):
-            tokens = await at.models.count(reservation)
-        outcome = Succeeded(result=b'{"input_tokens":%d}' % tokens)
+            counted = await at.models.count(reservation, passage.deadline_ns)
+        outcome = Succeeded(result=_result(counted))
     except UpstreamError as error:
         outcome = Failed(failure=failure(error.fault))
         raise refused(call, error) from error
     finally:
         await at.effects.start(call.settle(reservation, outcome))
-    return tokens
+    return counted
+
+
+def _result(counted: TokenCount) -> bytes:
+    told = {"input_tokens": counted.tokens, "estimated": counted.estimated, "cached": counted.cached}
+    return json.dumps(told).encode()

@@ -28,6 +28,7 @@ _SENTENCES: Final = {
     Fault.STALLED: "The model's upstream fell silent; what you received is not whole.",
     Fault.MALFORMED: "The model's upstream answered in a form that cannot be read; what you received is not whole.",
     Fault.TOO_LARGE: "The model's upstream sent more than it may; what you received is not whole.",
+    Fault.BREAKER: "The model's upstream failed too often just now and is not asked for a while; try again later.",
     Fault.CREDENTIALS: "The gateway cannot get a token for the model's upstream now; try again later.",
 }
 

@@ -9,7 +9,7 @@ from gateway.ledger.halts import Halt
 from gateway.terms.asks import Ask, ToolAsk, ToolDeclaration, ToolRequest
 from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock, IdSource
-from gateway.terms.conversation import Chunk, Conversation
+from gateway.terms.conversation import Conversation, Routed, TokenCount
 from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.ids import ModelName, OperationId
 from gateway.terms.models import Model
@@ -89,11 +89,18 @@ class Models(Protocol):
         """Refuse, before anything is spent, what this model's upstream cannot do."""
         ...
 
-    def stream(self, reservation: Reservation) -> AsyncGenerator[Chunk, None]:
-        """The answer as it comes; raises `UpstreamError`. Closing it aborts the upstream."""
+    def counted(self, model: Model, conversation: Conversation) -> int | None:
+        """Tokens of the prompt, if a count of the upstream's is known; asks nobody."""
         ...
 
-    async def count(self, reservation: Reservation) -> int:
+    def stream(self, reservation: Reservation, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
+        """The answer as it comes, and what was tried; raises `UpstreamError`. Closing it aborts the upstream.
+
+        `deadline_ns` is on the clock's monotonic scale: nothing is tried again that could not end before it.
+        """
+        ...
+
+    async def count(self, reservation: Reservation, deadline_ns: int | None) -> TokenCount:
         """Tokens of the prompt of a `CountAsk`; raises `UpstreamError`."""
         ...
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.call.act import Answer
-from gateway.terms.conversation import Ending, FunctionCall, Text, Thought, Usage
+from gateway.terms.conversation import Attempt, Ending, FunctionCall, Text, Thought, Usage
 from gateway.terms.ids import RuleId
 from gateway.terms.money import MicroUsd
 from gateway.terms.operations import Operation
@@ -24,6 +24,8 @@ class Closed:
 
     ending: Ending
     operation: Operation
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, in its order; the last one answered."""
     turns: int = 0
     """Of a stream in which the gateway runs tools."""
 

@@ -144,6 +144,7 @@ class ToolLoop:
             ask,
             conversation=conversation,
             input_tokens_bound=ask.input_tokens_bound + grown,
+            input_tokens_counted=None,
             run=self._run,
             digest=extended(ask.digest, added),
             turn=ask.turn + 1,

@@ -2,9 +2,9 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -53,7 +53,7 @@ _TRACE.freeze()
 
 
 class AuthorizedPost:
-    """Posts to one upstream. `head_s` is how long the head of a reply may take, in seconds."""
+    """Posts to one upstream. `head_s` is how long the head of a reply may take, in seconds; `more` goes with all."""
 
     def __init__(
         self,
@@ -61,8 +61,10 @@ class AuthorizedPost:
         credentials: Credentials | None,
         head_s: float,
         read_error: ReadError = read_error,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`credentials`: None for an upstream that asks for none."""
+        """`credentials`: None for an upstream that asks for none; `headers` go with every request."""
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         self._session = session
         self._credentials = credentials
         self._head_s = head_s
@@ -121,9 +123,9 @@ class AuthorizedPost:
             raise UpstreamError(Fault.STALLED, f"no answer for {self._head_s:g} s") from error
 
     async def _attempted(self, url: str, body: bytes, token: str, attempt: _Attempt) -> aiohttp.ClientResponse:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = self._headers
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers = headers | {"Authorization": f"Bearer {token}"}
         async with asyncio.timeout(self._head_s):
             return await self._session.post(
                 url,

@@ -14,6 +14,7 @@ from gateway.llm.authorized_post import AuthorizedPost
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import Patience
 from gateway.llm.streamed import counted, sending, streamed
+from gateway.llm.throughput import Throughput, Tier, throughput_headers
 from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
@@ -47,6 +48,8 @@ class VertexConfig:
     """As the rest of the configuration calls this upstream."""
     project: str
     location: str
+    throughput: Throughput = Throughput.ANY
+    tier: Tier = Tier.STANDARD
     endpoint: str = ""
     """Base URL; empty: Google's own for the location."""
     idle_s: float = IDLE_S
@@ -107,7 +110,8 @@ class Vertex:
     def __init__(self, config: VertexConfig, session: aiohttp.ClientSession, credentials: Credentials) -> None:
         self.name = config.name
         self._config = config
-        self._post = AuthorizedPost(session, credentials, config.idle_s)
+        capacity = throughput_headers(config.throughput, config.tier)
+        self._post = AuthorizedPost(session, credentials, config.idle_s, headers=capacity)
         self._patience = Patience(idle_s=config.idle_s, total_s=config.total_s, tail_s=config.tail_s)
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:

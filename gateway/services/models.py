@@ -17,11 +17,13 @@ from gateway.call.told import Closed, Spent, Told, ToolStep, TurnEnded
 from gateway.services.decision import decision, receipt
 from gateway.services.prompts import chat_prompt, count_prompt
 from gateway.services.tool_running import tool_run
+from gateway.terms.conversation import Attempt as Attempted
 from gateway.terms.conversation import Finish as Finished
 from gateway.terms.conversation import FunctionCall, Text, Thought
 from gateway.terms.models import Model as ConfiguredModel
 from gateway.terms.passage import Passage
 from generated.agentic.gateway.v1 import (
+    Attempt,
     ChatEvent,
     ChatRequest,
     CountTokensRequest,
@@ -93,7 +95,8 @@ class ModelService:
     async def count_tokens(self, request: CountTokensRequest, passage: Passage) -> CountTokensResponse:
         """See the proto."""
         asked = PromptRequest(model=request.model, read=partial(count_prompt, request))
-        return CountTokensResponse(input_tokens=await count(self._at, passage, asked))
+        counted = await count(self._at, passage, asked)
+        return CountTokensResponse(input_tokens=counted.tokens, estimated=counted.estimated, cached=counted.cached)
 
     async def list_models(self, _: ListModelsRequest, passage: Passage) -> ListModelsResponse:
         """See the proto."""
@@ -144,6 +147,7 @@ def _finish(closed: Closed) -> Finish:
         decision=decision(operation),
         intent=receipt(operation.intent),
         outcome=receipt(operation.outcome),
+        attempts=[_attempt(attempt) for attempt in closed.attempts],
         turns=closed.turns,
     )
 
@@ -161,6 +165,11 @@ def _turn_end(ended: TurnEnded) -> TurnEnd:
     )
 
 
+def _attempt(attempt: Attempted) -> Attempt:
+    fault = "" if attempt.fault is None else attempt.fault.value
+    return Attempt(target=attempt.target, fault=fault, milliseconds=attempt.milliseconds)
+
+
 def _model(model: ConfiguredModel) -> Model:
     return Model(
         name=model.name,
@@ -173,4 +182,6 @@ def _model(model: ConfiguredModel) -> Model:
         media=[MediaInput(mime_type=kind, tokens_max=most) for kind, most in sorted(model.inputs.media.items())],
         file_prefixes=list(model.inputs.file_prefixes),
         cached_contents=sorted(model.inputs.cached),
+        cached_price_micro_usd_per_million=model.price.cached,
+        typical_output_tokens=model.typical_output_tokens or 0,
     )

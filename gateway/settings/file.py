@@ -7,19 +7,15 @@ explains them to operators.
 from collections.abc import Iterator
 from typing import Final, Literal
 
-import msgspec
-
 from gateway.identity.token import EMAIL, SUBJECT
 from gateway.settings import forms
 from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
+from gateway.settings.model_tables import ModelTable
+from gateway.settings.table import Table
 from gateway.terms.ids import TOOL_NAME
 from gateway.terms.money import MICRO, NANO
 
 GOOGLE_CERTS: Final = "https://www.googleapis.com/oauth2/v3/certs"
-
-MODEL_TOKENS_MAX: Final = 1_000_000
-PRICE_USD_MAX: Final = 1_000_000
-"""For a million tokens. The dearest call then still costs less than what 64 bits of micro-dollars hold."""
 
 REFERENCE_AGE_MS_MAX: Final = 3_600_000
 ACCEPTANCE_S_MAX: Final = 86_400
@@ -34,14 +30,6 @@ VENUES_MAX: Final = 1
 """Every venue offers tools of the same names, so a second one could not be told apart by agents."""
 
 BUDGET_SCALES: Final = {"tokens": 1, "calls": 1, "cost_usd": MICRO, "notional_usd": MICRO}
-
-
-class Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A table of the file: what it does not know is a fault."""
-
-    def faults(self) -> Iterator[str]:
-        """What is wrong with it in itself; every sentence begins with the field's name."""
-        yield from ()
 
 
 class IdentityTable(Table, frozen=True, kw_only=True):
@@ -70,29 +58,6 @@ class VertexTable(Table, frozen=True, kw_only=True):
         yield from forms.LOCATION.faults("location", self.location)
         if self.endpoint:
             yield from origin_faults("endpoint", self.endpoint)
-
-
-class ModelTable(Table, frozen=True, kw_only=True):
-    """`[[models]]`: a model, what it can be made to answer, and what its tokens cost."""
-
-    name: str
-    upstream_id: str
-    description: str = ""
-    max_output_tokens: int
-    constraints: list[Literal["json_schema", "choice"]] = []
-    input_usd_per_million: str
-    output_usd_per_million: str
-    cached_usd_per_million: str = ""
-
-    def faults(self) -> Iterator[str]:
-        """See `Table`."""
-        yield from forms.NAME.faults("name", self.name)
-        yield from forms.UPSTREAM_ID.faults("upstream_id", self.upstream_id)
-        yield from range_faults("max_output_tokens", self.max_output_tokens, 1, MODEL_TOKENS_MAX)
-        for field in ("input_usd_per_million", "output_usd_per_million", "cached_usd_per_million"):
-            text: str = getattr(self, field)
-            if text or field != "cached_usd_per_million":
-                yield from amount_faults(field, text, MICRO, PRICE_USD_MAX)
 
 
 class VenueTable(Table, frozen=True, kw_only=True):

@@ -9,8 +9,9 @@ from typing import Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from gateway.settings.file import File, Table
+from gateway.settings.file import File
 from gateway.settings.forms import NAME, shown
+from gateway.settings.table import Table
 
 TEXT_LENGTH_MAX: Final = 4_096
 

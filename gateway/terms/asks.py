@@ -94,7 +94,7 @@ class ChatAsk:
     max_output_tokens: int
     """Always set: nothing else bounds what a call costs."""
     input_tokens_bound: int
-    """More than the prompt can have."""
+    """More than the prompt can have, or the count of an upstream and a margin."""
     run: RunId
     digest: bytes
     """SHA-256 over the request message as our own codec writes it; of a later turn, over the digest of the turn before
@@ -103,6 +103,10 @@ class ChatAsk:
     """Of a stream in which the gateway runs tools, from 1; 0 where it runs none."""
     chat: OperationId = _FIRST
     """The operation of such a stream's first turn; empty for that one."""
+    wanted_output_tokens: int = 0
+    """What the caller's bound allows; more than `max_output_tokens` where less is held."""
+    input_tokens_counted: int | None = None
+    """As an upstream counted it; None where that is not known."""
 
     @property
     def name(self) -> str:

@@ -26,6 +26,14 @@ class IdSource(Protocol):
         ...
 
 
+class Chance(Protocol):
+    """Draws numbers."""
+
+    def below(self, bound: int) -> int:
+        """A whole number from 0 to `bound` - 1, each as likely; `bound` is at least 1."""
+        ...
+
+
 class Sleep(Protocol):
     """Waits."""
 
@@ -56,6 +64,14 @@ class SystemIds:
     def new(self, prefix: str) -> str:
         """See `IdSource`."""
         return prefix + "-" + secrets.token_bytes(26).translate(_LETTERS).decode("ascii")
+
+
+class SystemChance:
+    """Numbers from the machine's randomness."""
+
+    def below(self, bound: int) -> int:
+        """See `Chance`."""
+        return secrets.randbelow(bound)
 
 
 async def system_sleep(seconds: float, /) -> None:

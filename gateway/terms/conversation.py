@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
+from gateway.terms.faults import Fault
 from gateway.terms.inputs import NO_INPUTS, FileData, Guard, Harm, InlineData, Inputs
 
 
@@ -186,6 +188,47 @@ class Ending:
 
 Chunk = Text | Thought | FunctionCall | Usage | Ending
 """What a model upstream yields: parts as they come, usage when it is told, and exactly one `Ending`, last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A request goes out to a target of the route now."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of a request: the fault, after which another target may be asked, or the first chunk of an answer."""
+
+    target: str
+    fault: Fault | None
+    milliseconds: int
+    """From the request to its fault or its first chunk."""
+
+
+Routed = Chunk | Asking | Attempt
+"""What a route yields: each request with what became of it, and the chunks of the one that is answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCount:
+    """How many tokens a prompt has."""
+
+    tokens: int
+    estimated: bool = False
+    """Estimated by the gateway, because no upstream of the model counts."""
+    cached: bool = False
+    """As an upstream counted it before."""
+
+
+BYTES_PER_TOKEN: Final = 4
+"""Of prose in Latin letters, about: for estimates, never for holds."""
+
+
+def estimated_tokens(tokens_bound: int) -> int:
+    """About how many tokens a prompt has, of which `prompt_tokens_bound` says how many it has at most."""
+    return -(-tokens_bound // BYTES_PER_TOKEN)
 
 
 def prompt_tokens_bound(conversation: Conversation, inputs: Inputs = NO_INPUTS) -> int:

@@ -1,6 +1,7 @@
 """What can go wrong beyond the gateway, named for what it means for the call."""
 
 from enum import Enum
+from typing import Final
 
 
 class Fault(Enum):
@@ -26,6 +27,14 @@ class Fault(Enum):
     """One event of the answer is beyond every bound."""
     CREDENTIALS = "upstream.credentials"
     """The gateway cannot get a token of its own."""
+    BREAKER = "upstream.breaker_open"
+    """It failed too often just now and is not asked; nothing was sent."""
+
+
+UNSPENT: Final = frozenset(
+    {Fault.REFUSED, Fault.DENIED, Fault.MISSING, Fault.QUOTA, Fault.UNREACHABLE, Fault.CREDENTIALS, Fault.BREAKER}
+)
+"""Faults before any token was made: nothing is charged."""
 
 
 class UpstreamError(Exception):

@@ -1,5 +1,6 @@
 """A model as the operator configured it, and what its tokens cost."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -39,6 +40,28 @@ class ThinkingForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatedPrice:
+    """A price and the day from which it holds."""
+
+    valid_from: str
+    """Such as `2026-11-23`, a day that begins at midnight UTC; empty: always."""
+    from_unix_us: int
+    price: Price
+
+
+def valid_price(prices: Sequence[DatedPrice], now_us: int) -> DatedPrice | None:
+    """The price that holds now, of a list in the order of its days; None before the first."""
+    valid = [dated for dated in prices if dated.from_unix_us <= now_us]
+    return valid[-1] if valid else None
+
+
+def dearest(prices: Iterable[Price]) -> Price:
+    """A price that none of these exceeds, whatever the usage; there must be one at least."""
+    inputs, outputs, cached = zip(*((price.input, price.output, price.cached) for price in prices), strict=True)
+    return Price(input=max(inputs), output=max(outputs), cached=max(cached))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model of the configuration."""
 
@@ -51,7 +74,20 @@ class Model:
     constraints: frozenset[str]
     """Of `json_schema`, `regex`, `choice`: what the upstream can enforce."""
     price: Price
+    """Of the dearest target, if it has several: what is held is held at this price."""
     verified: frozenset[str] = frozenset()
     """Constraints that nothing enforces, and that are verified at the end all the same."""
     inputs: Inputs = NO_INPUTS
     thinking: ThinkingForm = ThinkingForm.LEVEL
+    targets: tuple[tuple[str, DatedPrice], ...] = ()
+    """The targets that may answer, with their prices at the time of the call. Empty: one, at `price`."""
+    spoilt_max: int = 0
+    """After so many attempts that may have cost their input another one is made; the hold covers them."""
+    typical_output_tokens: int | None = None
+    """Of twenty answers, nineteen have no more than about so many output tokens; None while too few are known."""
+    holds_typical: bool = False
+    """Hold no more output than answers typically have, and end an answer there."""
+
+    def dated_price(self, target: str) -> DatedPrice:
+        """What tokens of this target cost in this call."""
+        return dict(self.targets).get(target) or DatedPrice(valid_from="", from_unix_us=0, price=self.price)

@@ -180,6 +180,8 @@ class Failed:
 
     failure: Failure
     charges: tuple[tuple[Unit, int], ...] = ()
+    account: bytes = b""
+    """What was tried and what it took, one JSON object for the record; empty where there is nothing to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

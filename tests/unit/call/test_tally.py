@@ -6,10 +6,10 @@ import json
 import pytest
 
 from gateway.call.failures import BROKEN
-from gateway.call.tally import UNSPENT, Tally
+from gateway.call.tally import Tally
 from gateway.terms.asks import ChatAsk
-from gateway.terms.conversation import Conversation, Ending, Finish, FunctionCall, Text, Thought, Usage
-from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.conversation import Asking, Attempt, Conversation, Ending, Finish, FunctionCall, Text, Thought, Usage
+from gateway.terms.faults import UNSPENT, Fault, UpstreamError
 from gateway.terms.models import Model, Price
 from gateway.terms.money import Unit
 
@@ -34,6 +34,7 @@ STOP = Ending(finish=Finish.STOP, upstream_reason="STOP", model_version="v1")
 
 def tally(*chunks):
     counted = Tally(ask=ASK, model=MODEL)
+    counted.take(Asking(target="flash"))
     for chunk in chunks:
         counted.take(chunk)
     return counted
@@ -60,6 +61,9 @@ def test_a_whole_answer_costs_what_the_upstream_counted():
         "cached_tokens": 2,
         "usage_estimated": False,
         "cost_micro_usd": 10,
+        "price": {"valid_from": "", "input": 300_000, "output": 2_500_000, "cached": 75_000},
+        "attempts": [],
+        "estimate": {"input_tokens": 13, "output_tokens": 20, "cost_micro_usd": 54},
         "text_sha256": hashlib.sha256(b"hello").hexdigest(),
     }
 
@@ -108,7 +112,8 @@ def test_a_stream_that_only_stops_has_no_ending():
 
 @pytest.mark.parametrize("fault", sorted(Fault, key=lambda one: one.value))
 def test_a_fault_before_the_first_chunk_is_free_only_if_no_token_was_made(fault):
-    assert bool(tally().broken(fault).charges) is (fault not in UNSPENT)
+    failed = Attempt(target="flash", fault=fault, milliseconds=3)
+    assert bool(tally(failed).broken(fault).charges) is (fault not in UNSPENT)
     assert charges(tally(Text(text="x")).broken(fault)) == {Unit.CALLS: 1, Unit.TOKENS: 51, Unit.COST: 18}
 
 

@@ -3,13 +3,37 @@
 import json
 
 import pytest
-from made_streams import MODEL, STOP, ask, conversation, count_ask, ending, model, saying, upstream, user, vertex_at
+from made_streams import (
+    MODEL,
+    STOP,
+    StandingClock,
+    ask,
+    conversation,
+    count_ask,
+    ending,
+    model,
+    saying,
+    upstream,
+    user,
+    vertex_at,
+)
 
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.constraint import constraint_refusal
+from gateway.llm.route import sole
 from gateway.terms.asks import ReadAsk
 from gateway.terms.caller import Caller
-from gateway.terms.conversation import ChoiceConstraint, Finish, FunctionCall, FunctionResult, RegexConstraint, Text
+from gateway.terms.conversation import (
+    Asking,
+    Attempt,
+    ChoiceConstraint,
+    Finish,
+    FunctionCall,
+    FunctionResult,
+    RegexConstraint,
+    Text,
+    TokenCount,
+)
 from gateway.terms.ids import (
     AgentName,
     BootId,
@@ -48,7 +72,9 @@ class Checking:
 
 
 UPSTREAM = Checking()
-CATALOGUE = ModelCatalogue({MODEL.name: (MODEL, UPSTREAM), ModelName("other"): (MODEL, UPSTREAM)})
+CLOCK = StandingClock()
+ROUTE = sole(MODEL, UPSTREAM, CLOCK)
+CATALOGUE = ModelCatalogue({MODEL.name: ROUTE, ModelName("other"): ROUTE}, CLOCK)
 
 
 def reserved(asked):
@@ -63,11 +89,12 @@ def reserved(asked):
 
 
 def test_a_caller_finds_its_own_models_and_no_others():
-    assert CATALOGUE.find(CALLER, MODEL.name) is MODEL
+    found = CATALOGUE.find(CALLER, MODEL.name)
+    assert (found.name, found.price, found.max_output_tokens) == (MODEL.name, MODEL.price, MODEL.max_output_tokens)
     answers = [CATALOGUE.find(CALLER, ModelName(name)) for name in ("other", "gone", "unknown", "")]
     assert all(isinstance(answer, Refusal) and answer.kind is Kind.NOT_FOUND for answer in answers)
     assert len(set(answers)) == 1  # not granted and not there are told in the same words
-    assert CATALOGUE.offered(CALLER) == (MODEL,)
+    assert CATALOGUE.offered(CALLER) == (found,)
 
 
 def test_constraints_that_the_upstream_cannot_enforce():
@@ -141,11 +168,13 @@ async def test_a_reservation_becomes_a_stream_and_a_count():
         await exchange.end()
 
     async with upstream(play) as seen, vertex_at(seen.url) as vertex:
-        catalogue = ModelCatalogue({MODEL.name: (MODEL, vertex)})
-        chunks = [chunk async for chunk in catalogue.stream(reserved(ask("hi")))]
-        assert await catalogue.count(reserved(count_ask("hi"))) == 3
+        catalogue = ModelCatalogue({MODEL.name: sole(MODEL, vertex, CLOCK)}, CLOCK)
+        chunks = [chunk async for chunk in catalogue.stream(reserved(ask("hi")), None)]
+        assert await catalogue.count(reserved(count_ask("hi")), None) == TokenCount(tokens=3)
+        assert await catalogue.count(reserved(count_ask("hi")), None) == TokenCount(tokens=3, cached=True)
     assert ending(chunks).finish is Finish.TOOL_CALLS
-    assert chunks[1].id == "call-ijklmnop-1"
+    assert [type(chunk) for chunk in chunks[:3]] == [Asking, Attempt, Text]
+    assert chunks[3].id == "call-ijklmnop-1"
     path = "/v1/projects/p/locations/us-central1/publishers/google/models/gemini-3.5-flash"
     assert seen.exchanges[0].head.startswith(f"POST {path}:streamGenerateContent?alt=sse HTTP/1.1".encode())
     assert json.loads(seen.exchanges[0].body)["generationConfig"]["maxOutputTokens"] == 8192
@@ -153,6 +182,6 @@ async def test_a_reservation_becomes_a_stream_and_a_count():
 
 async def test_another_kind_of_reservation_opens_no_upstream():
     with pytest.raises(TypeError):
-        CATALOGUE.stream(reserved(count_ask("hi")))
+        CATALOGUE.stream(reserved(count_ask("hi")), None)
     with pytest.raises(TypeError):
-        await CATALOGUE.count(reserved(ReadAsk(what="list_models", operation=OperationId(""))))
+        await CATALOGUE.count(reserved(ReadAsk(what="list_models", operation=OperationId(""))), None)

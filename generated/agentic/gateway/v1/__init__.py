@@ -4,6 +4,7 @@
 # This file has been @generated
 
 __all__ = (
+    "Attempt",
     "ChatEvent",
     "ChatRequest",
     "Choice",
@@ -492,6 +493,31 @@ class Verdict(betterproto2.Enum):
 
 
 @dataclass(eq=False, repr=False)
+class Attempt(betterproto2.Message):
+    """
+    One request to a target of the model's route.
+    """
+
+    target: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The operator's name for the target.
+    """
+
+    fault: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Empty if it answered; else a stable code, for example "upstream.quota", and the next one was asked.
+    """
+
+    milliseconds: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    From the request to its fault or the first piece of the answer.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "Attempt", Attempt)
+
+
+@dataclass(eq=False, repr=False)
 class ChatEvent(betterproto2.Message):
     """
 
@@ -620,6 +646,16 @@ default_message_pool.register_message("agentic.gateway.v1", "CountTokensRequest"
 class CountTokensResponse(betterproto2.Message):
     input_tokens: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
 
+    estimated: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    The gateway's own estimate: no upstream of the model counts.
+    """
+
+    cached: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    The upstream counted this prompt before, and was not asked again.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "CountTokensResponse", CountTokensResponse)
 
@@ -735,6 +771,11 @@ class Finish(betterproto2.Message):
     intent: "Receipt | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     outcome: "Receipt | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+
+    attempts: "list[Attempt]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Which targets of the model's route were asked, in their order; the last one answered.
+    """
 
     turns: "int" = betterproto2.field(13, betterproto2.TYPE_INT32)
     """
@@ -990,6 +1031,17 @@ class Model(betterproto2.Message):
     cached_contents: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
     """
     Names for ChatRequest.cached_content.
+    """
+
+    cached_price_micro_usd_per_million: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
+    """
+    For input tokens served from the upstream's cache. Where a model has several targets, prices are the dearest's; a
+    call costs what the target takes that answers.
+    """
+
+    typical_output_tokens: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+    """
+    Nineteen of twenty answers have about so many output tokens or fewer; 0 while too few are known.
     """
 
 

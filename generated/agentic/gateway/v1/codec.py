@@ -37,6 +37,7 @@ from ....wire_format import (
     wrong_type,
 )
 from . import (
+    Attempt,
     ChatEvent,
     ChatRequest,
     Choice,
@@ -104,6 +105,42 @@ members_SafetySettingCategory = {each.value: each for each in SafetySettingCateg
 members_SafetySettingThreshold = {each.value: each for each in SafetySettingThreshold}
 members_ThinkingLevel = {each.value: each for each in ThinkingLevel}
 members_Verdict = {each.value: each for each in Verdict}
+
+
+def encode_Attempt(message: Attempt, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.Attempt."""
+    if type(message) is not Attempt and not isinstance(message, Attempt):
+        raise wrong_type(message, "Attempt", "agentic.gateway.v1.Attempt")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Attempt")
+    out: list[bytes] = []
+    try:
+        value = message.target
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.Attempt.target")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Attempt.target"), body)
+        value = message.fault
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.Attempt.fault")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Attempt.fault"), body)
+        value = message.milliseconds
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Attempt.milliseconds")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.milliseconds"
+            )
+        if value:
+            out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.Attempt", error) from None
+    return b"".join(out)
 
 
 def encode_ChatEvent(message: ChatEvent, depth: int = MAX_DEPTH) -> bytes:
@@ -428,6 +465,16 @@ def encode_CountTokensResponse(message: CountTokensResponse, depth: int = MAX_DE
         )
     if value:
         out += (b"\x08", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.estimated
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.CountTokensResponse.estimated")
+    if value:
+        out += (b"\x10", SIZE[value])
+    value = message.cached
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.CountTokensResponse.cached")
+    if value:
+        out += (b"\x18", SIZE[value])
     return b"".join(out)
 
 
@@ -659,6 +706,13 @@ def encode_Finish(message: Finish, depth: int = MAX_DEPTH) -> bytes:
             body = encode_Receipt(value, depth - 1)
             size = len(body)
             out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Finish.outcome"), body)
+        value = message.attempts
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.Finish.attempts")
+        for value in value:
+            body = encode_Attempt(value, depth - 1)
+            size = len(body)
+            out += (b"B", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Finish.attempts"), body)
         value = message.turns
         if type(value) is not int:
             value = integer(value, "agentic.gateway.v1.Finish.turns")
@@ -1154,6 +1208,27 @@ def encode_Model(message: Model, depth: int = MAX_DEPTH) -> bytes:
             body = value.encode()
             size = len(body)
             out += (b"R", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Model.cached_contents"), body)
+        value = message.cached_price_micro_usd_per_million
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Model.cached_price_micro_usd_per_million")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value,
+                -9223372036854775808,
+                9223372036854775807,
+                "agentic.gateway.v1.Model.cached_price_micro_usd_per_million",
+            )
+        if value:
+            out += (b"X", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.typical_output_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Model.typical_output_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Model.typical_output_tokens"
+            )
+        if value:
+            out += (b"`", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Model", error) from None
     return b"".join(out)
@@ -2049,6 +2124,68 @@ def encode_Usage(message: Usage, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def read_Attempt(data: bytes, at: int, end: int, depth: int, seen: Attempt | None, room: list[int]) -> Attempt:
+    if seen is None:
+        f_target = ""
+        f_fault = ""
+        f_milliseconds = 0
+    else:
+        f_target = seen.target
+        f_fault = seen.fault
+        f_milliseconds = seen.milliseconds
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.Attempt", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.Attempt", tag, end)
+                if tag == 10:
+                    f_target = data[at:stop].decode()
+                elif tag == 18:
+                    f_fault = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Attempt", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 24:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_milliseconds = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Attempt", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.Attempt")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.Attempt", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.Attempt", tag, end)
+    return Attempt(f_target, f_fault, f_milliseconds)
+
+
+def decode_Attempt(data: bytes) -> Attempt:
+    """Reads one agentic.gateway.v1.Attempt."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_Attempt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent | None, room: list[int]) -> ChatEvent:
     if seen is None:
         f_sequence = 0
@@ -2432,8 +2569,12 @@ def read_CountTokensResponse(
 ) -> CountTokensResponse:
     if seen is None:
         f_input_tokens = 0
+        f_estimated = False
+        f_cached = False
     else:
         f_input_tokens = seen.input_tokens
+        f_estimated = seen.estimated
+        f_cached = seen.cached
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.CountTokensResponse", at, depth)
@@ -2465,6 +2606,10 @@ def read_CountTokensResponse(
                     if number > 0x7FFFFFFFFFFFFFFF:
                         number -= 0x10000000000000000
                     f_input_tokens = number
+                elif tag == 16:
+                    f_estimated = number != 0
+                elif tag == 24:
+                    f_cached = number != 0
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.CountTokensResponse", at)
             else:
@@ -2473,7 +2618,7 @@ def read_CountTokensResponse(
         raise unreadable("agentic.gateway.v1.CountTokensResponse", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.CountTokensResponse", tag, end)
-    return CountTokensResponse(f_input_tokens)
+    return CountTokensResponse(f_input_tokens, f_estimated, f_cached)
 
 
 def decode_CountTokensResponse(data: bytes) -> CountTokensResponse:
@@ -2742,6 +2887,7 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
         f_decision = None
         f_intent = None
         f_outcome = None
+        f_attempts = []
         f_turns = 0
     else:
         f_reason = seen.reason
@@ -2751,6 +2897,7 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
         f_decision = seen.decision
         f_intent = seen.intent
         f_outcome = seen.outcome
+        f_attempts = seen.attempts
         f_turns = seen.turns
     room[0] -= 1
     if depth < 0 or room[0] < 0:
@@ -2783,6 +2930,8 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
                     f_intent = read_Receipt(data, at, stop, depth - 1, f_intent, room)
                 elif tag == 58:
                     f_outcome = read_Receipt(data, at, stop, depth - 1, f_outcome, room)
+                elif tag == 66:
+                    f_attempts.append(read_Attempt(data, at, stop, depth - 1, None, room))
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Finish", at)
                 at = stop
@@ -2808,7 +2957,15 @@ def read_Finish(data: bytes, at: int, end: int, depth: int, seen: Finish | None,
     if at != end:
         raise cut_off("agentic.gateway.v1.Finish", tag, end)
     return Finish(
-        f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome, f_turns
+        f_reason,
+        f_upstream_reason,
+        f_model_version,
+        f_operation_id,
+        f_decision,
+        f_intent,
+        f_outcome,
+        f_attempts,
+        f_turns,
     )
 
 
@@ -3632,6 +3789,8 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_media = []
         f_file_prefixes = []
         f_cached_contents = []
+        f_cached_price_micro_usd_per_million = 0
+        f_typical_output_tokens = 0
     else:
         f_name = seen.name
         f_description = seen.description
@@ -3643,6 +3802,8 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_media = seen.media
         f_file_prefixes = seen.file_prefixes
         f_cached_contents = seen.cached_contents
+        f_cached_price_micro_usd_per_million = seen.cached_price_micro_usd_per_million
+        f_typical_output_tokens = seen.typical_output_tokens
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Model", at, depth)
@@ -3696,6 +3857,14 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
                     if number > 0x7FFFFFFFFFFFFFFF:
                         number -= 0x10000000000000000
                     f_output_price_micro_usd_per_million = number
+                elif tag == 88:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_cached_price_micro_usd_per_million = number
+                elif tag == 96:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_typical_output_tokens = number
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Model", at)
             else:
@@ -3715,6 +3884,8 @@ def read_Model(data: bytes, at: int, end: int, depth: int, seen: Model | None, r
         f_media,
         f_file_prefixes,
         f_cached_contents,
+        f_cached_price_micro_usd_per_million,
+        f_typical_output_tokens,
     )
 
 
@@ -5106,6 +5277,7 @@ def decode_Usage(data: bytes) -> Usage:
 
 
 CODECS: dict[type, wire_format.Codec] = {
+    Attempt: wire_format.Codec(encode_Attempt, decode_Attempt),
     ChatEvent: wire_format.Codec(encode_ChatEvent, decode_ChatEvent),
     ChatRequest: wire_format.Codec(encode_ChatRequest, decode_ChatRequest),
     Choice: wire_format.Codec(encode_Choice, decode_Choice),

@@ -46,6 +46,7 @@ from ....wire_format import (
     wrong_type,
 )
 from . import (
+    Attempt,
     ChatEvent,
     ChatRequest,
     Choice,
@@ -276,6 +277,11 @@ def read_Verdict(value: object) -> Verdict:
     return as_member(value, Verdict)
 
 
+fields_Attempt: dict[str, int] = {
+    "target": 1,
+    "fault": 2,
+    "milliseconds": 4,
+}
 fields_ChatEvent: dict[str, int] = {
     "sequence": 1,
     "text": 2,
@@ -326,6 +332,8 @@ fields_CountTokensRequest: dict[str, int] = {
 fields_CountTokensResponse: dict[str, int] = {
     "input_tokens": 1,
     "inputTokens": 1,
+    "estimated": 2,
+    "cached": 4,
 }
 fields_Decision: dict[str, int] = {
     "verdict": 1,
@@ -365,7 +373,8 @@ fields_Finish: dict[str, int] = {
     "decision": 16,
     "intent": 32,
     "outcome": 64,
-    "turns": 128,
+    "attempts": 128,
+    "turns": 256,
 }
 fields_FunctionCalling: dict[str, int] = {
     "mode": 1,
@@ -452,6 +461,10 @@ fields_Model: dict[str, int] = {
     "filePrefixes": 256,
     "cached_contents": 512,
     "cachedContents": 512,
+    "cached_price_micro_usd_per_million": 1024,
+    "cachedPriceMicroUsdPerMillion": 1024,
+    "typical_output_tokens": 2048,
+    "typicalOutputTokens": 2048,
 }
 fields_Operation: dict[str, int] = {
     "id": 1,
@@ -606,6 +619,40 @@ fields_Usage: dict[str, int] = {
     "costMicroUsd": 16,
     "estimated": 32,
 }
+
+
+def write_Attempt(message: Attempt, depth: int) -> str:
+    if type(message) is not Attempt and not isinstance(message, Attempt):
+        raise wrong_type(message, "Attempt", "agentic.gateway.v1.Attempt")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Attempt")
+    out: list[str] = []
+    value = message.target
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.Attempt.target")
+    if value:
+        out.append(f'"target":{quote(value)}')
+    value = message.fault
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.Attempt.fault")
+    if value:
+        out.append(f'"fault":{quote(value)}')
+    value = message.milliseconds
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Attempt.milliseconds")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.milliseconds")
+    if value:
+        out.append(f'"milliseconds":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_Attempt(message: Attempt) -> bytes:
+    """Writes one agentic.gateway.v1.Attempt as JSON."""
+    try:
+        return write_Attempt(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.Attempt") from None
 
 
 def write_ChatEvent(message: ChatEvent, depth: int) -> str:
@@ -892,6 +939,16 @@ def write_CountTokensResponse(message: CountTokensResponse, depth: int) -> str:
         )
     if value:
         out.append(f'"inputTokens":"{value}"')
+    value = message.estimated
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.CountTokensResponse.estimated")
+    if value:
+        out.append(f'"estimated":{TRUTH[value]}')
+    value = message.cached
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.CountTokensResponse.cached")
+    if value:
+        out.append(f'"cached":{TRUTH[value]}')
     return "{" + ",".join(out) + "}"
 
 
@@ -1080,6 +1137,14 @@ def write_Finish(message: Finish, depth: int) -> str:
     value = message.outcome
     if value is not None:
         out.append(f'"outcome":{write_Receipt(value, depth - 1)}')
+    value = message.attempts
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.Finish.attempts")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_Attempt(value, depth - 1))
+        out.append('"attempts":[' + ",".join(parts) + "]")
     value = message.turns
     if type(value) is not int:
         value = integer(value, "agentic.gateway.v1.Finish.turns")
@@ -1588,6 +1653,27 @@ def write_Model(message: Model, depth: int) -> str:
                 value = text(value, "agentic.gateway.v1.Model.cached_contents")
             parts.append(quote(value))
         out.append('"cachedContents":[' + ",".join(parts) + "]")
+    value = message.cached_price_micro_usd_per_million
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Model.cached_price_micro_usd_per_million")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value,
+            -9223372036854775808,
+            9223372036854775807,
+            "agentic.gateway.v1.Model.cached_price_micro_usd_per_million",
+        )
+    if value:
+        out.append(f'"cachedPriceMicroUsdPerMillion":"{value}"')
+    value = message.typical_output_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Model.typical_output_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Model.typical_output_tokens"
+        )
+    if value:
+        out.append(f'"typicalOutputTokens":"{value}"')
     return "{" + ",".join(out) + "}"
 
 
@@ -2411,6 +2497,42 @@ def encode_Usage(message: Usage) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.Usage") from None
 
 
+def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_target = ""
+    f_fault = ""
+    f_milliseconds = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_Attempt.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.Attempt", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_target = as_text(value)
+            elif field == 2:
+                f_fault = as_text(value)
+            elif field == 4:
+                f_milliseconds = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return Attempt(f_target, f_fault, f_milliseconds)
+
+
+def decode_Attempt(data: bytes | str, size_max: int = MAX_SIZE) -> Attempt:
+    """Reads one agentic.gateway.v1.Attempt from JSON of at most `size_max` bytes."""
+    return read_Attempt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_ChatEvent(found: object, depth: int, room: list[int]) -> ChatEvent:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -2669,6 +2791,8 @@ def read_CountTokensResponse(found: object, depth: int, room: list[int]) -> Coun
     if depth < 0 or room[0] < 0:
         raise too_large(depth)
     f_input_tokens = 0
+    f_estimated = False
+    f_cached = False
     done = 0
     key = ""
     try:
@@ -2681,10 +2805,14 @@ def read_CountTokensResponse(found: object, depth: int, room: list[int]) -> Coun
                 continue
             if field == 1:
                 f_input_tokens = as_int64(value)
+            elif field == 2:
+                f_estimated = as_bool(value)
+            elif field == 4:
+                f_cached = as_bool(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return CountTokensResponse(f_input_tokens)
+    return CountTokensResponse(f_input_tokens, f_estimated, f_cached)
 
 
 def decode_CountTokensResponse(data: bytes | str, size_max: int = MAX_SIZE) -> CountTokensResponse:
@@ -2852,6 +2980,7 @@ def read_Finish(found: object, depth: int, room: list[int]) -> Finish:
     f_decision = None
     f_intent = None
     f_outcome = None
+    f_attempts = []
     f_turns = 0
     done = 0
     key = ""
@@ -2878,12 +3007,22 @@ def read_Finish(found: object, depth: int, room: list[int]) -> Finish:
             elif field == 64:
                 f_outcome = read_Receipt(value, depth - 1, room)
             elif field == 128:
+                f_attempts = messages_of(value, read_Attempt, depth - 1, room)
+            elif field == 256:
                 f_turns = as_int32(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
     return Finish(
-        f_reason, f_upstream_reason, f_model_version, f_operation_id, f_decision, f_intent, f_outcome, f_turns
+        f_reason,
+        f_upstream_reason,
+        f_model_version,
+        f_operation_id,
+        f_decision,
+        f_intent,
+        f_outcome,
+        f_attempts,
+        f_turns,
     )
 
 
@@ -3342,6 +3481,8 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
     f_media = []
     f_file_prefixes = []
     f_cached_contents = []
+    f_cached_price_micro_usd_per_million = 0
+    f_typical_output_tokens = 0
     done = 0
     key = ""
     try:
@@ -3372,6 +3513,10 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
                 f_file_prefixes = list_of(value, as_text)
             elif field == 512:
                 f_cached_contents = list_of(value, as_text)
+            elif field == 1024:
+                f_cached_price_micro_usd_per_million = as_int64(value)
+            elif field == 2048:
+                f_typical_output_tokens = as_int64(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
@@ -3386,6 +3531,8 @@ def read_Model(found: object, depth: int, room: list[int]) -> Model:
         f_media,
         f_file_prefixes,
         f_cached_contents,
+        f_cached_price_micro_usd_per_million,
+        f_typical_output_tokens,
     )
 
 
@@ -4238,6 +4385,7 @@ def decode_Usage(data: bytes | str, size_max: int = MAX_SIZE) -> Usage:
 
 
 JSON_CODECS: dict[type, json_format.JsonCodec] = {
+    Attempt: json_format.JsonCodec(encode_Attempt, decode_Attempt),
     ChatEvent: json_format.JsonCodec(encode_ChatEvent, decode_ChatEvent),
     ChatRequest: json_format.JsonCodec(encode_ChatRequest, decode_ChatRequest),
     Choice: json_format.JsonCodec(encode_Choice, decode_Choice),

@@ -1,0 +1,196 @@
+"""A route: what a model name stands for, its targets with what is known of them, and one call's way over them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway.llm.breaker import BreakerTerms
+from gateway.llm.content_key import content_key
+from gateway.llm.counts import Counts
+from gateway.llm.output_sizes import OutputSizes
+from gateway.llm.retry_budget import RetryBudget, RetryTerms
+from gateway.llm.standing import Standing, Target, standings
+from gateway.llm.tries import GivenUpError, Surroundings, Tries, Trying
+from gateway.llm.upstream import Upstream
+from gateway.terms.asks import ChatAsk, CountAsk
+from gateway.terms.clock import Clock, SystemChance, system_sleep
+from gateway.terms.conversation import (
+    Asking,
+    Chunk,
+    Conversation,
+    Ending,
+    Finish,
+    Routed,
+    TokenCount,
+    Usage,
+    estimated_tokens,
+    prompt_tokens_bound,
+)
+from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.models import DatedPrice, Model, dearest, valid_price
+from gateway.terms.verdict import Kind, Refusal
+
+_SIZED: Final = frozenset({Finish.STOP, Finish.MAX_TOKENS, Finish.TOOL_CALLS})
+"""Endings of the model's own; an answer that was cut at its bound would have been longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTerms:
+    """How a route treats its targets."""
+
+    retry: RetryTerms = field(default_factory=RetryTerms)
+    breaker: BreakerTerms = field(default_factory=BreakerTerms)
+
+
+class Route:
+    """Streams and counts with the targets of one model. Its state is this process's, and shared by all calls."""
+
+    def __init__(self, model: Model, targets: Sequence[Target], terms: RouteTerms, around: Surroundings) -> None:
+        """`model` is what callers see; its price, targets and `spoilt_max` are filled in from the targets and terms."""
+        self._model = replace(model, spoilt_max=terms.retry.spoilt_max)
+        self._terms = terms
+        self._around = around
+        self._standings = standings(targets, terms.breaker)
+        self._budget = RetryBudget(terms.retry)
+        self._sizes = OutputSizes()
+        self._counts = Counts()
+
+    def model_at(self, now_us: int) -> Model | Refusal:
+        """The model with the prices that are valid at this time (microseconds of Unix time), or why it has none."""
+        priced: list[tuple[str, DatedPrice]] = []
+        for standing in self._standings:
+            price = valid_price(standing.target.prices, now_us)
+            if price is not None:
+                priced.append((standing.target.name, price))
+        if len(priced) < len(self._standings):
+            return Refusal(
+                kind=Kind.UNAVAILABLE,
+                reason="model.unpriced",
+                sentence=f"No price of {self._model.name} is valid now, and what has no price is not spent: tell the"
+                " operator.",
+            )
+        most = dearest(dated.price for _, dated in priced)
+        typical = self._sizes.typical()
+        if typical is not None:
+            typical = min(typical, self._model.max_output_tokens)
+        return replace(self._model, price=most, targets=tuple(priced), typical_output_tokens=typical)
+
+    def check(self, conversation: Conversation) -> Refusal | None:
+        """Why no target can do what is asked; None if one can. A target that cannot is not asked."""
+        if self._able(conversation):
+            return None
+        first = self._standings[0].target
+        return first.upstream.check(first.model, conversation)
+
+    def counted(self, conversation: Conversation) -> int | None:
+        """Tokens of this prompt for whichever target answers, if their own counts of it are kept; asks nobody."""
+        if not self._counts:
+            return None
+        content = content_key(conversation)
+        tokenizers = {one.target.tokenizer for one in self._able(conversation)}
+        known = [self._counts.kept((tokenizer, content)) for tokenizer in tokenizers]
+        counts = [tokens for tokens in known if tokens is not None]
+        return max(counts) if len(counts) == len(known) else None
+
+    async def stream(self, ask: ChatAsk, call_ids: str, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
+        """Each attempt, and the answer as it comes; ends with one `Ending` or raises the last attempt's fault.
+
+        No attempt is made after the first chunk, nor one that could not answer before the deadline (on the clock's
+        monotonic scale). Closing it aborts the request at once.
+        """
+        tries = self._tries(self._able(ask.conversation))
+        trying = tries.first()
+        while True:
+            target = trying.standing.target
+            yield Asking(target=target.name)
+            try:
+                async with aclosing(target.upstream.stream(target.model, ask, call_ids)) as chunks:
+                    chunk = await self._first(chunks)
+                    yield trying.answer()
+                    yield chunk
+                    usage: Usage | None = None
+                    async for chunk in chunks:
+                        if isinstance(chunk, Usage):
+                            usage = chunk
+                        elif isinstance(chunk, Ending):
+                            self._ended(chunk, usage)
+                        yield chunk
+            except UpstreamError as error:
+                failure, told = error, trying.fail(error)
+            else:
+                return
+            finally:
+                trying.leave()
+            if trying.answered:
+                raise failure
+            yield told
+            trying = await tries.again(trying, failure, deadline_ns)
+
+    async def count(self, ask: CountAsk, deadline_ns: int | None) -> TokenCount:
+        """Tokens of a prompt: as kept, or as a target counts them, or estimated where none has a count."""
+        content = content_key(ask.conversation)
+        able = self._able(ask.conversation)
+        for standing in able:
+            if (kept := self._counts.kept((standing.target.tokenizer, content))) is not None:
+                return TokenCount(tokens=kept, estimated=False, cached=True)
+        tries = self._tries(able)
+        trying = tries.first()
+        while True:
+            try:
+                return await self._count(trying, ask, content)
+            except UpstreamError as error:
+                failure = error
+            finally:
+                trying.leave()
+            trying = await tries.again(trying, failure, deadline_ns)
+
+    def _able(self, conversation: Conversation) -> list[Standing]:
+        """Those that can do what is asked."""
+        return [one for one in self._standings if one.target.upstream.check(one.target.model, conversation) is None]
+
+    def _tries(self, able: Sequence[Standing]) -> Tries:
+        return Tries(able, self._terms.retry, self._budget, self._around)
+
+    async def _first(self, chunks: AsyncGenerator[Chunk, None]) -> Chunk:
+        """The first chunk of an answer; raises `UpstreamError`."""
+        limit_ms = self._terms.retry.first_delta_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1_000 if limit_ms else None):
+                return await anext(chunks)
+        except TimeoutError:
+            raise GivenUpError(Fault.STALLED, f"given up: no answer within {limit_ms} ms") from None
+        except StopAsyncIteration:
+            raise UpstreamError(Fault.TRUNCATED, "the stream has neither an answer nor an ending") from None
+
+    def _ended(self, ending: Ending, usage: Usage | None) -> None:
+        if usage is None or ending.finish not in _SIZED:
+            return
+        cut = ending.finish is Finish.MAX_TOKENS
+        self._sizes.saw(usage.output_tokens * 2 if cut else usage.output_tokens)
+
+    async def _count(self, trying: Trying, ask: CountAsk, content: bytes) -> TokenCount:
+        """One target's count; raises `UpstreamError`."""
+        target = trying.standing.target
+        try:
+            tokens = await self._counts.counted(
+                (target.tokenizer, content), lambda: target.upstream.count(target.model, ask)
+            )
+        except UpstreamError as error:
+            trying.fail(error)
+            raise
+        trying.answer()
+        if tokens is None:
+            bound = prompt_tokens_bound(ask.conversation, self._model.inputs)
+            return TokenCount(tokens=estimated_tokens(bound), estimated=True)
+        return TokenCount(tokens=tokens)
+
+
+def sole(model: Model, upstream: Upstream, clock: Clock) -> Route:
+    """The route of a model that one upstream serves, with its one price: asked once, and spared when it fails."""
+    price = DatedPrice(valid_from="", from_unix_us=0, price=model.price)
+    tokenizer = f"{upstream.name}/{model.upstream_id}"
+    target = Target(name=model.name, model=model, upstream=upstream, prices=(price,), tokenizer=tokenizer)
+    around = Surroundings(clock=clock, chance=SystemChance(), sleep=system_sleep)
+    return Route(model, (target,), RouteTerms(), around)
