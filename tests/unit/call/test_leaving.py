@@ -74,7 +74,7 @@ async def test_a_replay_that_is_left_at_any_await_changes_nothing(whole, answere
 
 @BOTH_WAYS
 async def test_a_stream_that_is_left_at_any_await_is_settled_and_its_upstream_closed(whole, answered):
-    prompt = "@pace deltas=4 interval_ms=1 size=3\nSay something."
+    prompt = "@pace deltas=4 interval_ms=10 size=3\nSay something."
 
     async def check(_):
         await whole.agree()
