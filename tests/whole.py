@@ -63,7 +63,7 @@ from localcloud.google.identities import ServiceAccount
 from localcloud.google.issuer import Issuer
 from localcloud.vertex.config import VertexConfig as DoubleConfig
 from localcloud.vertex.faults import Fault as VertexFault
-from localcloud.vertex.faults import Params
+from localcloud.vertex.faults import Match, Params
 from localcloud.vertex.server import VertexDouble
 from policies import folder as shipped_policies
 
@@ -206,8 +206,8 @@ class World:
         self.exchange_fails("reset_after_accept", remaining=None)
         self.exchange_fails("status_before", method="GET", path="/v2/orders:by", remaining=None, status=503)
 
-    def vertex_fails(self, kind, count=1, **params):
-        self.vertex.faults.add([VertexFault(kind=kind, count=count, params=Params(**params))])
+    def vertex_fails(self, kind, count=1, *, model="", **params):
+        self.vertex.faults.add([VertexFault(kind=kind, count=count, match=Match(model=model), params=Params(**params))])
 
     async def upstream_quiet(self):
         """Wait until the model upstream has no open stream: it learns of a cut connection a moment later."""
@@ -219,6 +219,8 @@ class Plan:
     agents: tuple
     operators: tuple = (RegisteredOperator(name="oncall", email=email("oncall")),)
     models: tuple = (FLASH,)
+    routes: object = None
+    """A function from the model upstream to the routes by name, in the place of `models`."""
     policies: object = None
     boot: str = ""
     effects: object = EffectTasks
@@ -382,7 +384,7 @@ async def _built(around, path, plan, stack):
         identity=identity,
         policy=_policy(plan.policies or shipped_policies(), _Inputs(inputs)),
         ledger=ledger,
-        models=_models(around, plan.models),
+        models=_models(around, plan),
         tools=toolbox,
         recorder=records,
         witness=log,
@@ -413,13 +415,15 @@ def _venue_config(around):
     )
 
 
-def _models(around, models):
+def _models(around, plan):
     async def fetch():
         return AccessToken(token="ya29.test", expires_ns=around.clock.monotonic_ns() + 3_600_000_000_000)
 
     config = VertexConfig(project="local-project", location="us-central1", endpoint=around.vertex.url)
     upstream = Vertex(config, around.session, CachedToken(fetch, around.clock))
-    routes = {model.name: sole(model, upstream, around.clock) for model in models}
+    routes = {model.name: sole(model, upstream, around.clock) for model in plan.models}
+    if plan.routes is not None:
+        routes = plan.routes(upstream)
     return ModelCatalogue(routes, around.clock)
 
 

@@ -1,0 +1,422 @@
+"""A route through a whole gateway: which targets are asked, what the caller, the record and the budgets are told."""
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+from made_routes import MostChance, SeededChance, Waits
+from whole import FLASH, agent, budget, eventually, prompt, refusal, world
+
+from gateway.call.converse import Closed
+from gateway.llm.breaker import BreakerTerms, Standing
+from gateway.llm.retry_budget import RetryTerms
+from gateway.llm.route import Route, RouteTerms
+from gateway.llm.standing import Target
+from gateway.llm.tries import Surroundings
+from gateway.terms.conversation import Finish, Generation, Text, TokenCount, Usage, prompt_tokens_bound
+from gateway.terms.models import DatedPrice, Price
+from gateway.terms.verdict import Kind
+
+A, B, C = "gemini-3.5-flash", "gemini-3.6-flash", "gemini-3.7-flash"
+BUDGETS = (budget("calls", 10_000), budget("tokens", 10**9), budget("cost_micro_usd", 10**12))
+TEN = "@pace deltas=10 interval_ms=0 size=2\nTell me something."
+CHEAP = Price(input=300_000, output=2_500_000, cached=75_000)
+DEAR = Price(input=3_000_000, output=25_000_000, cached=750_000)
+DAY_US = 86_400_000_000
+
+
+def always(price):
+    return (DatedPrice(valid_from="", from_unix_us=0, price=price),)
+
+
+@dataclass
+class Plan:
+    """A route as a test wants it."""
+
+    targets: tuple = ((A, {}), (B, {"order": 2}))
+    retry: RetryTerms = field(default_factory=lambda: RetryTerms(attempts=2))
+    breaker: BreakerTerms = field(default_factory=lambda: BreakerTerms(failures=3, open_ms=5_000))
+    chance: object = None
+    model: object = FLASH
+
+
+@pytest.fixture
+async def around():
+    async with world() as outside:
+        yield outside
+
+
+@asynccontextmanager
+async def routed(around, folder, plan):
+    """A gateway whose model `flash` is this route; gives it, the route and the waits."""
+    waits, made = Waits(around.clock.pass_s), []
+
+    def routes(upstream):
+        targets = [
+            Target(
+                **{"name": name, "prices": always(CHEAP), "tokenizer": name} | more,
+                model=replace(plan.model, upstream_id=name),
+                upstream=upstream,
+            )
+            for name, more in plan.targets
+        ]
+        surroundings = Surroundings(clock=around.clock, chance=plan.chance or MostChance(), sleep=waits)
+        made.append(Route(plan.model, targets, RouteTerms(retry=plan.retry, breaker=plan.breaker), surroundings))
+        return {plan.model.name: made[0]}
+
+    async with around.gateway(folder, [agent(budgets=BUDGETS)], routes=routes) as whole:
+        yield whole, made[0], waits
+
+
+def attempts(closed):
+    return [(one.target, one.fault and one.fault.value) for one in closed.attempts]
+
+
+def recorded_attempts(whole):
+    """Of the last outcome, however it ended."""
+    record = whole.told("outcome")[-1]
+    account = json.loads(record.get("account") or record["result"])
+    return [(one["target"], one["fault"]) for one in account["attempts"]]
+
+
+def asked(around):
+    """Which models the upstream was asked for a stream."""
+    return [entry.model for entry in around.vertex.journal.entries if "streamGenerateContent" in entry.path]
+
+
+async def closed_of(whole, text=TEN, **options):
+    return (await whole.converse(text, **options))[-1]
+
+
+@pytest.mark.parametrize(
+    "kind, params, fault",
+    [
+        ("status", {"code": 503}, "upstream.unreachable"),
+        ("status", {"code": 500}, "upstream.unreachable"),
+        ("status", {"code": 429}, "upstream.quota"),
+        ("status", {"code": 404}, "upstream.model_missing"),
+        ("status", {"code": 403}, "upstream.denied"),
+        ("reset_before", {}, "upstream.unreachable"),
+        ("truncate_after_n", {"n": 0}, "upstream.truncated"),
+        ("malformed_sse", {"n": 1}, "upstream.malformed"),
+    ],
+)
+async def test_what_one_target_cannot_do_the_next_one_does(around, tmp_path, kind, params, fault):
+    async with routed(around, tmp_path, Plan()) as (whole, _, waits):
+        around.vertex_fails(kind, None, model=A, **params)
+        events = await whole.converse(TEN)
+        closed = events[-1]
+        assert isinstance(closed, Closed)
+        assert sum(isinstance(event, Text) for event in events) == 10
+        assert attempts(closed) == [(A, fault), (B, None)]
+        assert recorded_attempts(whole) == [(A, fault), (B, "")]
+        assert asked(around) == [A, B]
+        assert waits.seconds == []
+        assert closed.ending.model_version == B
+        assert [fields["target"] for fields in whole.log.named("attempt.failed")] == [A]
+        await whole.agree()
+
+
+async def test_targets_of_a_lower_order_come_first_and_all_are_asked_in_their_order(around, tmp_path):
+    plan = Plan(targets=((C, {"order": 3}), (A, {}), (B, {"order": 2})), retry=RetryTerms(attempts=3))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        around.vertex_fails("status", None, model=A)
+        around.vertex_fails("status", None, model=B)
+        assert attempts(await closed_of(whole)) == [(A, "upstream.unreachable"), (B, "upstream.unreachable"), (C, None)]
+
+
+async def test_if_all_fail_the_last_fault_is_told_and_nothing_is_charged(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, _, __):
+        around.vertex_fails("status", None)
+        refused = await refusal(whole.converse(TEN))
+        assert refused.reason == "upstream.unreachable"
+        assert recorded_attempts(whole) == [(A, "upstream.unreachable"), (B, "upstream.unreachable")]
+        assert whole.held() == {}
+        await whole.agree()
+
+
+@pytest.mark.parametrize("kind", ["reset_after_n", "truncate_after_n", "error_event_after_n"])
+async def test_after_the_first_chunk_nothing_is_tried_again(around, tmp_path, kind):
+    async with routed(around, tmp_path, Plan(retry=RetryTerms(attempts=5))) as (whole, _, __):
+        around.vertex_fails(kind, model=A, n=3)
+        assert (await refusal(whole.converse(TEN))).kind is Kind.UNAVAILABLE
+        assert asked(around) == [A]
+        assert recorded_attempts(whole) == [(A, "")]
+        await whole.agree()
+
+
+async def test_a_refused_request_is_not_tried_elsewhere_and_opens_no_breaker(around, tmp_path):
+    async with routed(around, tmp_path, Plan(retry=RetryTerms(attempts=5))) as (whole, route, _):
+        around.vertex_fails("status", None, code=400)
+        for _ in range(20):
+            assert (await refusal(whole.converse(TEN))).reason == "upstream.refused"
+        assert asked(around) == [A] * 20
+        assert standing(route, around) == [Standing.CLOSED] * 2
+        await whole.agree()
+
+
+@pytest.mark.parametrize("code", [429, 403, 404])
+async def test_neither_quotas_nor_refused_credentials_open_a_breaker(around, tmp_path, code):
+    plan = Plan(targets=((A, {}),), retry=RetryTerms(attempts=1))
+    async with routed(around, tmp_path, plan) as (whole, route, _):
+        around.vertex_fails("status", None, code=code)
+        for _ in range(10):
+            await refusal(whole.converse(TEN))
+        assert standing(route, around) == [Standing.CLOSED]
+
+
+def standing(route, around):
+    now_ns = around.clock.monotonic_ns()
+    return [one.breaker.standing(now_ns) for one in route._standings]
+
+
+async def test_a_breaker_opens_spares_its_target_lets_one_try_and_closes(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, route, _):
+        around.vertex_fails("status", None, model=A)
+        for _ in range(3):
+            assert attempts(await closed_of(whole)) == [(A, "upstream.unreachable"), (B, None)]
+        assert standing(route, around) == [Standing.OPEN, Standing.CLOSED]
+        assert attempts(await closed_of(whole)) == [(B, None)]  # no attempt, and so no retry, is spent on it
+        around.clock.pass_s(5.1)
+        assert standing(route, around)[0] is Standing.HALF_OPEN
+        assert attempts(await closed_of(whole)) == [(A, "upstream.unreachable"), (B, None)]
+        assert standing(route, around)[0] is Standing.OPEN
+        around.vertex.faults.clear()
+        around.clock.pass_s(5.1)
+        assert attempts(await closed_of(whole)) == [(B, None)]  # twice as long now
+        around.clock.pass_s(5.1)
+        assert attempts(await closed_of(whole)) == [(A, None)]
+        assert standing(route, around) == [Standing.CLOSED] * 2
+        await whole.agree()
+
+
+async def test_of_many_calls_at_once_only_one_tries_a_half_open_target(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, _, __):
+        around.vertex_fails("status", 3, model=A)
+        for _ in range(3):
+            await closed_of(whole)
+        around.clock.pass_s(5.1)
+        around.vertex_fails("slow_first_byte", model=A, ms=50)
+        all_closed = await asyncio.gather(*(closed_of(whole) for _ in range(10)))
+        assert Counter(one.attempts[0].target for one in all_closed) == {A: 1, B: 9}
+
+
+async def test_a_caller_that_leaves_its_trial_leaves_it_to_the_next(around, tmp_path):
+    plan = Plan(targets=((A, {}),), retry=RetryTerms(attempts=1))
+    async with routed(around, tmp_path, plan) as (whole, route, _):
+        around.vertex_fails("status", 3)
+        for _ in range(3):
+            await refusal(whole.converse(TEN))
+        around.clock.pass_s(5.1)
+        around.vertex_fails("slow_first_byte", ms=10_000)
+        leaver = asyncio.ensure_future(whole.converse(TEN))
+        await eventually(lambda: len(asked(around)) == 4)
+        leaver.cancel()
+        await asyncio.wait((leaver,))
+        assert standing(route, around) == [Standing.HALF_OPEN]
+        assert attempts(await closed_of(whole)) == [(A, None)]
+
+
+async def test_with_every_breaker_open_a_call_is_refused_at_once_with_the_time_to_come_again(around, tmp_path):
+    plan = Plan(targets=((A, {}),), retry=RetryTerms(attempts=1))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        around.vertex_fails("status", 3)
+        for _ in range(3):
+            await refusal(whole.converse(TEN))
+        refused = await refusal(whole.converse(TEN))
+        assert (refused.reason, refused.kind) == ("upstream.breaker_open", Kind.UNAVAILABLE)
+        assert 4_000 < refused.retry_after_ms <= 5_000
+        assert len(asked(around)) == 3
+        assert whole.held() == {}
+        assert recorded_attempts(whole) == []
+        await whole.agree()
+
+
+async def test_when_the_retry_budget_is_spent_faults_are_told_at_once_until_calls_earn_it_again(around, tmp_path):
+    plan = Plan(retry=RetryTerms(attempts=2, percent=20, burst=2), breaker=BreakerTerms(failures=1_000))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        around.vertex_fails("status", None, model=A)
+        answered = []
+        for _ in range(12):
+            try:
+                answered.append(len((await closed_of(whole)).attempts))
+            except Exception as error:  # noqa: BLE001 - counted below
+                answered.append(error.refusal.reason)
+        # Two at once, then every fifth call has earned one.
+        told = "upstream.unreachable"
+        assert answered == [2, 2, told, told, told, 2, told, told, told, told, 2, told]
+        await whole.agree()
+
+
+async def test_the_same_target_is_asked_again_after_a_wait_that_grows(around, tmp_path):
+    plan = Plan(targets=((A, {}),), retry=RetryTerms(attempts=4), breaker=BreakerTerms(failures=100))
+    async with routed(around, tmp_path, plan) as (whole, _, waits):
+        around.vertex_fails("status", 3)
+        closed = await closed_of(whole)
+        assert attempts(closed) == [(A, "upstream.unreachable")] * 3 + [(A, None)]
+        assert waits.seconds == [0.1, 0.2, 0.4]
+
+
+async def test_a_named_delay_is_waited_for_and_other_calls_are_told_to_come_later(around, tmp_path):
+    plan = Plan(targets=((A, {}),))
+    async with routed(around, tmp_path, plan) as (whole, _, waits):
+        around.vertex_fails("status", 1, code=429, retry_after_s=2)
+        assert attempts(await closed_of(whole)) == [(A, "upstream.quota"), (A, None)]
+        assert [round(seconds, 1) for seconds in waits.seconds] == [2.0]
+        around.vertex_fails("status", 1, code=429, retry_after_s=60)
+        assert (await refusal(whole.converse(TEN))).reason == "upstream.quota"  # longer than anybody waits here
+        refused = await refusal(whole.converse(TEN))
+        assert (refused.reason, refused.kind) == ("upstream.quota", Kind.EXHAUSTED)
+        assert 59_000 < refused.retry_after_ms <= 60_000
+        assert len(asked(around)) == 3
+        around.clock.pass_s(61)
+        assert attempts(await closed_of(whole)) == [(A, None)]
+        await whole.agree()
+
+
+@pytest.mark.parametrize("timeout_s, tries", [(1.0, 1), (30.0, 2), (None, 2)])
+async def test_a_wait_that_the_deadline_does_not_allow_is_not_begun(around, tmp_path, timeout_s, tries):
+    async with routed(around, tmp_path, Plan(targets=((A, {}),))) as (whole, _, waits):
+        around.vertex_fails("status", None, code=429, retry_after_s=2)
+        refused = await refusal(whole.converse(TEN, timeout_s=timeout_s))
+        assert refused.reason == "upstream.quota"
+        assert len(asked(around)) == tries
+        assert len(waits.seconds) == tries - 1
+        await whole.agree()
+
+
+async def test_a_target_that_is_busy_is_asked_after_the_others(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, _, __):
+        around.vertex_fails("status", 1, model=A, code=429, retry_after_s=30)
+        assert attempts(await closed_of(whole)) == [(A, "upstream.quota"), (B, None)]
+        assert attempts(await closed_of(whole)) == [(B, None)]
+        around.clock.pass_s(31)
+        assert attempts(await closed_of(whole)) == [(A, None)]
+
+
+async def test_weights_share_the_calls_and_a_weight_of_nothing_is_only_for_need(around, tmp_path):
+    plan = Plan(targets=((A, {"weight": 3}), (B, {"weight": 1}), (C, {"weight": 0})), chance=SeededChance(7))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        for _ in range(200):
+            await closed_of(whole, "@pace deltas=1 interval_ms=0 size=1\nA.")
+        shares = Counter(asked(around))
+        assert set(shares) == {A, B}
+        assert 130 <= shares[A] <= 170  # 150 expected, standard deviation 6
+        around.vertex_fails("status", None, model=A)
+        around.vertex_fails("status", None, model=B)
+        assert (await refusal(whole.converse(TEN))).reason == "upstream.unreachable"  # two attempts
+
+
+async def test_the_hold_covers_a_spoilt_prompt_and_it_is_charged_at_its_targets_price(around, tmp_path):
+    """A body that ended before its first event may have been billed: its prompt is paid, and the answer too."""
+    plan = Plan(targets=((A, {"prices": always(DEAR)}), (B, {"order": 2})))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        around.vertex_fails("truncate_after_n", model=A, n=0)
+        *_, spent, closed = await whole.converse(TEN)
+        assert attempts(closed) == [(A, "upstream.truncated"), (B, None)]
+        bound = prompt_tokens_bound(prompt(TEN).read().conversation)
+        answered = Usage(input_tokens=spent.usage.input_tokens - bound, output_tokens=20)
+        assert spent.cost == DEAR.cost(Usage(input_tokens=bound)) + CHEAP.cost(answered)
+        (intent,) = whole.told("intent")
+        held = {claim["unit"]: claim["amount"] for claim in intent["claims"]}
+        assert held["tokens"] == 2 * bound + FLASH.max_output_tokens
+        assert held["cost_micro_usd"] == DEAR.cost(Usage(input_tokens=2 * bound, output_tokens=FLASH.max_output_tokens))
+        assert whole.spent("cost_micro_usd") == spent.cost
+        assert whole.spent("tokens") == spent.usage.input_tokens + 20
+        await whole.agree()
+
+
+async def test_no_second_prompt_is_spoilt(around, tmp_path):
+    plan = Plan(targets=((A, {}), (B, {"order": 2}), (C, {"order": 3})), retry=RetryTerms(attempts=3))
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        around.vertex_fails("truncate_after_n", None, n=0)
+        assert (await refusal(whole.converse(TEN))).reason == "upstream.truncated"
+        assert asked(around) == [A, B]
+        bound = prompt_tokens_bound(prompt(TEN).read().conversation)
+        assert whole.spent("tokens") == 2 * bound
+        await whole.agree()
+
+
+async def test_a_slow_first_answer_is_given_up_for_another_target_and_opens_no_breaker(around, tmp_path):
+    plan = Plan(retry=RetryTerms(attempts=2, first_delta_ms=100, burst=100), breaker=BreakerTerms(failures=1))
+    async with routed(around, tmp_path, plan) as (whole, route, _):
+        around.vertex_fails("slow_first_byte", model=A, ms=10_000)
+        assert attempts(await closed_of(whole)) == [(A, "upstream.stalled"), (B, None)]
+        assert standing(route, around) == [Standing.CLOSED] * 2
+        await around.upstream_quiet()
+        assert attempts(await closed_of(whole)) == [(A, None)]
+        await whole.agree()
+
+
+async def test_a_call_costs_what_the_target_takes_that_answers_by_the_price_of_its_day(around, tmp_path):
+    tomorrow = around.clock.unix_us() + DAY_US
+    rising = (*always(CHEAP), DatedPrice(valid_from="2999-01-01", from_unix_us=tomorrow, price=DEAR))
+    async with routed(around, tmp_path, Plan(targets=((A, {"prices": rising}),))) as (whole, _, __):
+        for price, valid_from in ((CHEAP, ""), (DEAR, "2999-01-01")):
+            *_, spent, _ = await whole.converse(TEN)
+            assert spent.cost == price.cost(spent.usage)
+            told = json.loads(whole.told("outcome")[-1]["result"])["price"]
+            assert told == {
+                "valid_from": valid_from,
+                "input": price.input,
+                "output": price.output,
+                "cached": price.cached,
+            }
+            around.clock.pass_s(25 * 3_600)
+
+
+async def test_before_its_first_price_a_model_is_refused(around, tmp_path):
+    dated = (DatedPrice(valid_from="2999-01-01", from_unix_us=around.clock.unix_us() + DAY_US, price=CHEAP),)
+    async with routed(around, tmp_path, Plan(targets=((A, {}), (B, {"prices": dated})))) as (whole, _, __):
+        refused = await refusal(whole.converse(TEN))
+        assert (refused.reason, refused.kind) == ("model.unpriced", Kind.UNAVAILABLE)
+        assert asked(around) == []
+
+
+async def test_a_count_is_kept_and_lets_a_chat_hold_less(around, tmp_path):
+    async with routed(around, tmp_path, Plan(targets=((A, {}),))) as (whole, _, __):
+        text = TEN * 40
+        first = await whole.count(text)
+        assert await whole.count(text) == TokenCount(tokens=first.tokens, cached=True)
+        assert sum("countTokens" in entry.path for entry in around.vertex.journal.entries) == 1
+        *_, spent, _ = await whole.converse(text)
+        held = {claim["unit"]: claim["amount"] for claim in whole.told("intent")[-1]["claims"]}["tokens"]
+        assert spent.usage.input_tokens <= first.tokens + 64
+        assert held < first.tokens * 9 // 8 + 64 * 2 + 2 * FLASH.max_output_tokens
+        bound = prompt_tokens_bound(prompt(text).read().conversation)
+        assert held < bound + FLASH.max_output_tokens
+        estimate = json.loads(whole.told("outcome")[-1]["result"])["estimate"]
+        assert estimate["input_tokens"] == first.tokens
+        assert whole.spent("calls") == 3  # a count is a call, also one that nobody had to be asked for
+        await whole.agree()
+
+
+async def test_a_count_goes_over_the_targets_too(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, _, __):
+        around.vertex_fails("status", None, model=A)
+        assert (await whole.count(TEN)).tokens > 0
+        assert [entry.model for entry in around.vertex.journal.entries] == [A, B]
+
+
+async def test_what_answers_are_like_is_learnt_shown_and_held_only_where_the_operator_says_so(around, tmp_path):
+    model = replace(FLASH, holds_typical=True)
+    async with routed(around, tmp_path, Plan(targets=((A, {}),), model=model)) as (whole, route, _):
+        short = "@pace deltas=4 interval_ms=0 size=5\nSay something."
+        for _ in range(20):
+            assert (await closed_of(whole, short)).ending.finish is Finish.STOP
+        typical = route.model_at(around.clock.unix_us()).typical_output_tokens
+        assert 20 <= typical <= 25
+        *_, spent, closed = await whole.converse("@pace deltas=50 interval_ms=0 size=5\nSay more.")
+        assert closed.ending.finish is Finish.BUDGET_SPENT
+        assert closed.ending.upstream_reason == "MAX_TOKENS"
+        assert spent.usage.output_tokens == typical
+        bound = prompt_tokens_bound(prompt("@pace deltas=50 interval_ms=0 size=5\nSay more.").read().conversation)
+        held = {claim["unit"]: claim["amount"] for claim in whole.told("intent")[-1]["claims"]}["tokens"]
+        assert held == bound * 2 + typical
+        # Who asks for less than that gets its own bound, and its own word for it.
+        *_, closed = await whole.converse(TEN, generation=Generation(max_output_tokens=7))
+        assert closed.ending.finish is Finish.MAX_TOKENS
+        await whole.agree()
