@@ -21,6 +21,7 @@ from aiohttp import web
 
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
+from gateway.audit.usage_pages import RecordedUsage, SqlitePages
 from gateway.audit.verify import verify
 from gateway.call.act import act
 from gateway.call.converse import converse
@@ -387,6 +388,7 @@ async def _built(around, path, plan, stack):
         models=_models(around, plan),
         tools=toolbox,
         recorder=records,
+        usage=RecordedUsage(SqlitePages(path)),
         witness=log,
         effects=effects,
         clock=clock,

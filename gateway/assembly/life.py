@@ -15,6 +15,7 @@ from gateway.assembly.routes import catalogue
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
+from gateway.audit.usage_pages import RecordedUsage, SqlitePages
 from gateway.call.effects import EffectTasks
 from gateway.call.lasting import Bounds, LastingStreams
 from gateway.call.stations import Stations, Witness
@@ -98,6 +99,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             models=_models(settings, parts, google),
             tools=parts.toolbox,
             recorder=book.records,
+            usage=RecordedUsage(SqlitePages(settings.path(settings.file.ledger.path))),
             witness=witness,
             effects=effects,
             clock=parts.clock,

@@ -25,6 +25,7 @@ from gateway.terms.operations import (
     Reservation,
     Settlement,
 )
+from gateway.terms.usage import UsageQuery, UsageReport
 from gateway.terms.verdict import Hold, Permit, Refusal
 
 Value = TypeVar("Value")
@@ -157,6 +158,14 @@ class Recorder(Protocol):
         ...
 
 
+class Usage(Protocol):
+    """What was used, by the record."""
+
+    async def used(self, query: UsageQuery) -> UsageReport:
+        """Calls, tokens and cost. Raises `UsageTooWideError` and `LedgerUnavailableError`."""
+        ...
+
+
 class Witness(Protocol):
     """Tells logs, traces and metrics."""
 
@@ -187,6 +196,7 @@ class Stations:
     models: Models
     tools: Tools
     recorder: Recorder
+    usage: Usage
     witness: Witness
     effects: Effects
     clock: Clock

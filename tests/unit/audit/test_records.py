@@ -105,7 +105,15 @@ def test_an_intent_says_everything(records):
 )
 def test_an_outcome_says_how_it_ended(records, outcome, said):
     told = members(records.outcome(evidence(tool_ask()), outcome))
-    head = {"v": 1, "kind": "outcome", "time_us": NOON_US, **WHO, "operation": "op-1", "ask": "place_order"}
+    head = {
+        "v": 1,
+        "kind": "outcome",
+        "time_us": NOON_US,
+        **WHO,
+        "operation": "op-1",
+        "ask": "place_order",
+        "run": "run-1",
+    }
     assert told == head | said
 
 

@@ -36,6 +36,8 @@ __all__ = (
     "Operation",
     "OperationState",
     "Part",
+    "QueryUsageRequest",
+    "QueryUsageResponse",
     "Receipt",
     "ResponseConstraint",
     "Resumable",
@@ -59,6 +61,8 @@ __all__ = (
     "ToolRun",
     "TurnEnd",
     "Usage",
+    "UsageGroup",
+    "UsageRow",
     "Verdict",
 )
 
@@ -453,6 +457,49 @@ class ThinkingLevel(betterproto2.Enum):
             "THINKING_LEVEL_LOW": 2,
             "THINKING_LEVEL_MEDIUM": 3,
             "THINKING_LEVEL_HIGH": 4,
+        }
+
+
+class UsageGroup(betterproto2.Enum):
+    UNSPECIFIED = 0
+
+    AGENT = 1
+
+    TEAM = 2
+
+    MODEL = 3
+
+    TOOL = 4
+
+    RUN = 5
+
+    DAY = 6
+    """
+    In UTC.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "USAGE_GROUP_UNSPECIFIED",
+            1: "USAGE_GROUP_AGENT",
+            2: "USAGE_GROUP_TEAM",
+            3: "USAGE_GROUP_MODEL",
+            4: "USAGE_GROUP_TOOL",
+            5: "USAGE_GROUP_RUN",
+            6: "USAGE_GROUP_DAY",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "USAGE_GROUP_UNSPECIFIED": 0,
+            "USAGE_GROUP_AGENT": 1,
+            "USAGE_GROUP_TEAM": 2,
+            "USAGE_GROUP_MODEL": 3,
+            "USAGE_GROUP_TOOL": 4,
+            "USAGE_GROUP_RUN": 5,
+            "USAGE_GROUP_DAY": 6,
         }
 
 
@@ -1140,6 +1187,37 @@ default_message_pool.register_message("agentic.gateway.v1", "Part", Part)
 
 
 @dataclass(eq=False, repr=False)
+class QueryUsageRequest(betterproto2.Message):
+    from_unix_us: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Microseconds since 1970-01-01T00:00:00Z; at most 400 days, the end not included.
+    """
+
+    to_unix_us: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+
+    by: "list[UsageGroup]" = betterproto2.field(3, betterproto2.TYPE_ENUM, repeated=True)
+    """
+    One row for each combination of these; none: the total alone.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "QueryUsageRequest", QueryUsageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class QueryUsageResponse(betterproto2.Message):
+    rows: "list[UsageRow]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    In the order of their groups' names.
+    """
+
+    total: "UsageRow | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "QueryUsageResponse", QueryUsageResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Receipt(betterproto2.Message):
     """
     Names one record of the audit log. Keep it: with it you can later demand proof that the record is still there.
@@ -1578,3 +1656,64 @@ class Usage(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Usage", Usage)
+
+
+@dataclass(eq=False, repr=False)
+class UsageRow(betterproto2.Message):
+    """
+    What one group used. A call counts when it is admitted; its tokens and cost count when its end is on record.
+    """
+
+    agent: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Empty where it is no group of the request, or the call has none.
+    """
+
+    team: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    model: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    tool: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+    run_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+
+    day: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    For example "2026-11-23".
+    """
+
+    calls: "int" = betterproto2.field(7, betterproto2.TYPE_INT64)
+
+    refusals: "int" = betterproto2.field(8, betterproto2.TYPE_INT64)
+    """
+    Calls that were not admitted.
+    """
+
+    failures: "int" = betterproto2.field(9, betterproto2.TYPE_INT64)
+
+    unknown: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
+    """
+    Calls whose end nobody knew when it was recorded.
+    """
+
+    input_tokens: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
+
+    output_tokens: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+    """
+    Thinking included.
+    """
+
+    thinking_tokens: "int" = betterproto2.field(13, betterproto2.TYPE_INT64)
+
+    cached_tokens: "int" = betterproto2.field(14, betterproto2.TYPE_INT64)
+    """
+    Of input_tokens.
+    """
+
+    cost_micro_usd: "int" = betterproto2.field(15, betterproto2.TYPE_INT64)
+    """
+    By the price that was valid when each call was admitted.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "UsageRow", UsageRow)

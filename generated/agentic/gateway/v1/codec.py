@@ -69,6 +69,8 @@ from . import (
     Operation,
     OperationState,
     Part,
+    QueryUsageRequest,
+    QueryUsageResponse,
     Receipt,
     ResponseConstraint,
     Resumable,
@@ -92,6 +94,8 @@ from . import (
     ToolRun,
     TurnEnd,
     Usage,
+    UsageGroup,
+    UsageRow,
     Verdict,
 )
 
@@ -104,6 +108,7 @@ members_Role = {each.value: each for each in Role}
 members_SafetySettingCategory = {each.value: each for each in SafetySettingCategory}
 members_SafetySettingThreshold = {each.value: each for each in SafetySettingThreshold}
 members_ThinkingLevel = {each.value: each for each in ThinkingLevel}
+members_UsageGroup = {each.value: each for each in UsageGroup}
 members_Verdict = {each.value: each for each in Verdict}
 
 
@@ -1400,6 +1405,74 @@ def encode_Part(message: Part, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_QueryUsageRequest(message: QueryUsageRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.QueryUsageRequest."""
+    if type(message) is not QueryUsageRequest and not isinstance(message, QueryUsageRequest):
+        raise wrong_type(message, "QueryUsageRequest", "agentic.gateway.v1.QueryUsageRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.QueryUsageRequest")
+    out: list[bytes] = []
+    value = message.from_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.QueryUsageRequest.from_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.QueryUsageRequest.from_unix_us"
+        )
+    if value:
+        out += (b"\x08", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.to_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.QueryUsageRequest.to_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.QueryUsageRequest.to_unix_us"
+        )
+    if value:
+        out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.by
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.QueryUsageRequest.by")
+    if value:
+        packed: list[bytes] = []
+        for value in value:
+            if type(value) is not int:
+                value = member(value, UsageGroup, "agentic.gateway.v1.QueryUsageRequest.by")
+            if not -2147483648 <= value <= 2147483647:
+                raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.QueryUsageRequest.by")
+            packed.append(SIZE[value] if 0 <= value < 128 else varint(value))
+        body = b"".join(packed)
+        size = len(body)
+        out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.QueryUsageRequest.by"), body)
+    return b"".join(out)
+
+
+def encode_QueryUsageResponse(message: QueryUsageResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.QueryUsageResponse."""
+    if type(message) is not QueryUsageResponse and not isinstance(message, QueryUsageResponse):
+        raise wrong_type(message, "QueryUsageResponse", "agentic.gateway.v1.QueryUsageResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.QueryUsageResponse")
+    out: list[bytes] = []
+    value = message.rows
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.QueryUsageResponse.rows")
+    for value in value:
+        body = encode_UsageRow(value, depth - 1)
+        size = len(body)
+        out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.QueryUsageResponse.rows"), body)
+    value = message.total
+    if value is not None:
+        body = encode_UsageRow(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\x12",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.QueryUsageResponse.total"),
+            body,
+        )
+    return b"".join(out)
+
+
 def encode_Receipt(message: Receipt, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.Receipt."""
     if type(message) is not Receipt and not isinstance(message, Receipt):
@@ -2121,6 +2194,134 @@ def encode_Usage(message: Usage, depth: int = MAX_DEPTH) -> bytes:
         raise wrong_type(value, "bool", "agentic.gateway.v1.Usage.estimated")
     if value:
         out += (b"0", SIZE[value])
+    return b"".join(out)
+
+
+def encode_UsageRow(message: UsageRow, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.UsageRow."""
+    if type(message) is not UsageRow and not isinstance(message, UsageRow):
+        raise wrong_type(message, "UsageRow", "agentic.gateway.v1.UsageRow")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.UsageRow")
+    out: list[bytes] = []
+    try:
+        value = message.agent
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.agent")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.agent"), body)
+        value = message.team
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.team")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.team"), body)
+        value = message.model
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.model")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.model"), body)
+        value = message.tool
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.tool")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.tool"), body)
+        value = message.run_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.run_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"*", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.run_id"), body)
+        value = message.day
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.UsageRow.day")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.UsageRow.day"), body)
+        value = message.calls
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.calls")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.calls")
+        if value:
+            out += (b"8", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.refusals
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.refusals")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.refusals")
+        if value:
+            out += (b"@", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.failures
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.failures")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.failures")
+        if value:
+            out += (b"H", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.unknown
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.unknown")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.unknown")
+        if value:
+            out += (b"P", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.input_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.input_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.input_tokens"
+            )
+        if value:
+            out += (b"X", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.output_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.output_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.output_tokens"
+            )
+        if value:
+            out += (b"`", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.thinking_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.thinking_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.thinking_tokens"
+            )
+        if value:
+            out += (b"h", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.cached_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.cached_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.cached_tokens"
+            )
+        if value:
+            out += (b"p", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.cost_micro_usd
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.cost_micro_usd")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.cost_micro_usd"
+            )
+        if value:
+            out += (b"x", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.UsageRow", error) from None
     return b"".join(out)
 
 
@@ -4088,6 +4289,143 @@ def decode_Part(data: bytes) -> Part:
     return read_Part(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_QueryUsageRequest(
+    data: bytes, at: int, end: int, depth: int, seen: QueryUsageRequest | None, room: list[int]
+) -> QueryUsageRequest:
+    if seen is None:
+        f_from_unix_us = 0
+        f_to_unix_us = 0
+        f_by = []
+    else:
+        f_from_unix_us = seen.from_unix_us
+        f_to_unix_us = seen.to_unix_us
+        f_by = seen.by
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.QueryUsageRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.QueryUsageRequest", tag, end)
+                if tag == 26:
+                    while at < stop:
+                        number = data[at]
+                        at += 1
+                        if number > 127:
+                            number, at = long_varint(data, at, number)
+                        if number > 0x7FFFFFFF:
+                            number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                        f_by.append(members_UsageGroup[number] if number in members_UsageGroup else UsageGroup(number))
+                    if at != stop:
+                        raise cut_off("agentic.gateway.v1.QueryUsageRequest", tag, stop)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.QueryUsageRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 8:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_from_unix_us = number
+                elif tag == 16:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_to_unix_us = number
+                elif tag == 24:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_by.append(members_UsageGroup[number] if number in members_UsageGroup else UsageGroup(number))
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.QueryUsageRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.QueryUsageRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.QueryUsageRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.QueryUsageRequest", tag, end)
+    return QueryUsageRequest(f_from_unix_us, f_to_unix_us, f_by)
+
+
+def decode_QueryUsageRequest(data: bytes) -> QueryUsageRequest:
+    """Reads one agentic.gateway.v1.QueryUsageRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_QueryUsageRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_QueryUsageResponse(
+    data: bytes, at: int, end: int, depth: int, seen: QueryUsageResponse | None, room: list[int]
+) -> QueryUsageResponse:
+    if seen is None:
+        f_rows = []
+        f_total = None
+    else:
+        f_rows = seen.rows
+        f_total = seen.total
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.QueryUsageResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.QueryUsageResponse", tag, end)
+                if tag == 10:
+                    f_rows.append(read_UsageRow(data, at, stop, depth - 1, None, room))
+                elif tag == 18:
+                    f_total = read_UsageRow(data, at, stop, depth - 1, f_total, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.QueryUsageResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.QueryUsageResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.QueryUsageResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.QueryUsageResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.QueryUsageResponse", tag, end)
+    return QueryUsageResponse(f_rows, f_total)
+
+
+def decode_QueryUsageResponse(data: bytes) -> QueryUsageResponse:
+    """Reads one agentic.gateway.v1.QueryUsageResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_QueryUsageResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_Receipt(data: bytes, at: int, end: int, depth: int, seen: Receipt | None, room: list[int]) -> Receipt:
     if seen is None:
         f_instance_id = ""
@@ -5276,6 +5614,148 @@ def decode_Usage(data: bytes) -> Usage:
     return read_Usage(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_UsageRow(data: bytes, at: int, end: int, depth: int, seen: UsageRow | None, room: list[int]) -> UsageRow:
+    if seen is None:
+        f_agent = ""
+        f_team = ""
+        f_model = ""
+        f_tool = ""
+        f_run_id = ""
+        f_day = ""
+        f_calls = 0
+        f_refusals = 0
+        f_failures = 0
+        f_unknown = 0
+        f_input_tokens = 0
+        f_output_tokens = 0
+        f_thinking_tokens = 0
+        f_cached_tokens = 0
+        f_cost_micro_usd = 0
+    else:
+        f_agent = seen.agent
+        f_team = seen.team
+        f_model = seen.model
+        f_tool = seen.tool
+        f_run_id = seen.run_id
+        f_day = seen.day
+        f_calls = seen.calls
+        f_refusals = seen.refusals
+        f_failures = seen.failures
+        f_unknown = seen.unknown
+        f_input_tokens = seen.input_tokens
+        f_output_tokens = seen.output_tokens
+        f_thinking_tokens = seen.thinking_tokens
+        f_cached_tokens = seen.cached_tokens
+        f_cost_micro_usd = seen.cost_micro_usd
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.UsageRow", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.UsageRow", tag, end)
+                if tag == 10:
+                    f_agent = data[at:stop].decode()
+                elif tag == 18:
+                    f_team = data[at:stop].decode()
+                elif tag == 26:
+                    f_model = data[at:stop].decode()
+                elif tag == 34:
+                    f_tool = data[at:stop].decode()
+                elif tag == 42:
+                    f_run_id = data[at:stop].decode()
+                elif tag == 50:
+                    f_day = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.UsageRow", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 56:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_calls = number
+                elif tag == 64:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_refusals = number
+                elif tag == 72:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_failures = number
+                elif tag == 80:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_unknown = number
+                elif tag == 88:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_input_tokens = number
+                elif tag == 96:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_output_tokens = number
+                elif tag == 104:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_thinking_tokens = number
+                elif tag == 112:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_cached_tokens = number
+                elif tag == 120:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_cost_micro_usd = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.UsageRow", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.UsageRow")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.UsageRow", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.UsageRow", tag, end)
+    return UsageRow(
+        f_agent,
+        f_team,
+        f_model,
+        f_tool,
+        f_run_id,
+        f_day,
+        f_calls,
+        f_refusals,
+        f_failures,
+        f_unknown,
+        f_input_tokens,
+        f_output_tokens,
+        f_thinking_tokens,
+        f_cached_tokens,
+        f_cost_micro_usd,
+    )
+
+
+def decode_UsageRow(data: bytes) -> UsageRow:
+    """Reads one agentic.gateway.v1.UsageRow."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_UsageRow(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 CODECS: dict[type, wire_format.Codec] = {
     Attempt: wire_format.Codec(encode_Attempt, decode_Attempt),
     ChatEvent: wire_format.Codec(encode_ChatEvent, decode_ChatEvent),
@@ -5305,6 +5785,8 @@ CODECS: dict[type, wire_format.Codec] = {
     Model: wire_format.Codec(encode_Model, decode_Model),
     Operation: wire_format.Codec(encode_Operation, decode_Operation),
     Part: wire_format.Codec(encode_Part, decode_Part),
+    QueryUsageRequest: wire_format.Codec(encode_QueryUsageRequest, decode_QueryUsageRequest),
+    QueryUsageResponse: wire_format.Codec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: wire_format.Codec(encode_Receipt, decode_Receipt),
     ResponseConstraint: wire_format.Codec(encode_ResponseConstraint, decode_ResponseConstraint),
     ResumeChatRequest: wire_format.Codec(encode_ResumeChatRequest, decode_ResumeChatRequest),
@@ -5323,4 +5805,5 @@ CODECS: dict[type, wire_format.Codec] = {
     ToolRun: wire_format.Codec(encode_ToolRun, decode_ToolRun),
     TurnEnd: wire_format.Codec(encode_TurnEnd, decode_TurnEnd),
     Usage: wire_format.Codec(encode_Usage, decode_Usage),
+    UsageRow: wire_format.Codec(encode_UsageRow, decode_UsageRow),
 }

@@ -78,6 +78,8 @@ from . import (
     Operation,
     OperationState,
     Part,
+    QueryUsageRequest,
+    QueryUsageResponse,
     Receipt,
     ResponseConstraint,
     Resumable,
@@ -101,6 +103,8 @@ from . import (
     ToolRun,
     TurnEnd,
     Usage,
+    UsageGroup,
+    UsageRow,
     Verdict,
 )
 
@@ -259,6 +263,25 @@ def read_ThinkingLevel(value: object) -> ThinkingLevel:
     if type(value) is str and value in members_ThinkingLevel:
         return members_ThinkingLevel[value]
     return as_member(value, ThinkingLevel)
+
+
+members_UsageGroup = {
+    "USAGE_GROUP_UNSPECIFIED": UsageGroup(0),
+    "USAGE_GROUP_AGENT": UsageGroup(1),
+    "USAGE_GROUP_TEAM": UsageGroup(2),
+    "USAGE_GROUP_MODEL": UsageGroup(3),
+    "USAGE_GROUP_TOOL": UsageGroup(4),
+    "USAGE_GROUP_RUN": UsageGroup(5),
+    "USAGE_GROUP_DAY": UsageGroup(6),
+}
+labels_UsageGroup = labels(members_UsageGroup)
+default_UsageGroup = UsageGroup(0)
+
+
+def read_UsageGroup(value: object) -> UsageGroup:
+    if type(value) is str and value in members_UsageGroup:
+        return members_UsageGroup[value]
+    return as_member(value, UsageGroup)
 
 
 members_Verdict = {
@@ -494,6 +517,17 @@ fields_Part: dict[str, int] = {
     "fileData": 32,
     "signature": 64,
 }
+fields_QueryUsageRequest: dict[str, int] = {
+    "from_unix_us": 1,
+    "fromUnixUs": 1,
+    "to_unix_us": 2,
+    "toUnixUs": 2,
+    "by": 4,
+}
+fields_QueryUsageResponse: dict[str, int] = {
+    "rows": 1,
+    "total": 2,
+}
 fields_Receipt: dict[str, int] = {
     "instance_id": 1,
     "instanceId": 1,
@@ -618,6 +652,29 @@ fields_Usage: dict[str, int] = {
     "cost_micro_usd": 16,
     "costMicroUsd": 16,
     "estimated": 32,
+}
+fields_UsageRow: dict[str, int] = {
+    "agent": 1,
+    "team": 2,
+    "model": 4,
+    "tool": 8,
+    "run_id": 16,
+    "runId": 16,
+    "day": 32,
+    "calls": 64,
+    "refusals": 128,
+    "failures": 256,
+    "unknown": 512,
+    "input_tokens": 1024,
+    "inputTokens": 1024,
+    "output_tokens": 2048,
+    "outputTokens": 2048,
+    "thinking_tokens": 4096,
+    "thinkingTokens": 4096,
+    "cached_tokens": 8192,
+    "cachedTokens": 8192,
+    "cost_micro_usd": 16384,
+    "costMicroUsd": 16384,
 }
 
 
@@ -1830,6 +1887,81 @@ def encode_Part(message: Part) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.Part") from None
 
 
+def write_QueryUsageRequest(message: QueryUsageRequest, depth: int) -> str:
+    if type(message) is not QueryUsageRequest and not isinstance(message, QueryUsageRequest):
+        raise wrong_type(message, "QueryUsageRequest", "agentic.gateway.v1.QueryUsageRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.QueryUsageRequest")
+    out: list[str] = []
+    value = message.from_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.QueryUsageRequest.from_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.QueryUsageRequest.from_unix_us"
+        )
+    if value:
+        out.append(f'"fromUnixUs":"{value}"')
+    value = message.to_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.QueryUsageRequest.to_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.QueryUsageRequest.to_unix_us"
+        )
+    if value:
+        out.append(f'"toUnixUs":"{value}"')
+    value = message.by
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.QueryUsageRequest.by")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not int:
+                value = member(value, UsageGroup, "agentic.gateway.v1.QueryUsageRequest.by")
+            if not -2147483648 <= value <= 2147483647:
+                raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.QueryUsageRequest.by")
+            parts.append(f"{labels_UsageGroup.get(value, value)}")
+        out.append('"by":[' + ",".join(parts) + "]")
+    return "{" + ",".join(out) + "}"
+
+
+def encode_QueryUsageRequest(message: QueryUsageRequest) -> bytes:
+    """Writes one agentic.gateway.v1.QueryUsageRequest as JSON."""
+    try:
+        return write_QueryUsageRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.QueryUsageRequest") from None
+
+
+def write_QueryUsageResponse(message: QueryUsageResponse, depth: int) -> str:
+    if type(message) is not QueryUsageResponse and not isinstance(message, QueryUsageResponse):
+        raise wrong_type(message, "QueryUsageResponse", "agentic.gateway.v1.QueryUsageResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.QueryUsageResponse")
+    out: list[str] = []
+    value = message.rows
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.QueryUsageResponse.rows")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_UsageRow(value, depth - 1))
+        out.append('"rows":[' + ",".join(parts) + "]")
+    value = message.total
+    if value is not None:
+        out.append(f'"total":{write_UsageRow(value, depth - 1)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_QueryUsageResponse(message: QueryUsageResponse) -> bytes:
+    """Writes one agentic.gateway.v1.QueryUsageResponse as JSON."""
+    try:
+        return write_QueryUsageResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.QueryUsageResponse") from None
+
+
 def write_Receipt(message: Receipt, depth: int) -> str:
     if type(message) is not Receipt and not isinstance(message, Receipt):
         raise wrong_type(message, "Receipt", "agentic.gateway.v1.Receipt")
@@ -2495,6 +2627,124 @@ def encode_Usage(message: Usage) -> bytes:
         return write_Usage(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.Usage") from None
+
+
+def write_UsageRow(message: UsageRow, depth: int) -> str:
+    if type(message) is not UsageRow and not isinstance(message, UsageRow):
+        raise wrong_type(message, "UsageRow", "agentic.gateway.v1.UsageRow")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.UsageRow")
+    out: list[str] = []
+    value = message.agent
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.agent")
+    if value:
+        out.append(f'"agent":{quote(value)}')
+    value = message.team
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.team")
+    if value:
+        out.append(f'"team":{quote(value)}')
+    value = message.model
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.model")
+    if value:
+        out.append(f'"model":{quote(value)}')
+    value = message.tool
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.tool")
+    if value:
+        out.append(f'"tool":{quote(value)}')
+    value = message.run_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.run_id")
+    if value:
+        out.append(f'"runId":{quote(value)}')
+    value = message.day
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.UsageRow.day")
+    if value:
+        out.append(f'"day":{quote(value)}')
+    value = message.calls
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.calls")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.calls")
+    if value:
+        out.append(f'"calls":"{value}"')
+    value = message.refusals
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.refusals")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.refusals")
+    if value:
+        out.append(f'"refusals":"{value}"')
+    value = message.failures
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.failures")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.failures")
+    if value:
+        out.append(f'"failures":"{value}"')
+    value = message.unknown
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.unknown")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.unknown")
+    if value:
+        out.append(f'"unknown":"{value}"')
+    value = message.input_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.input_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.input_tokens")
+    if value:
+        out.append(f'"inputTokens":"{value}"')
+    value = message.output_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.output_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.output_tokens"
+        )
+    if value:
+        out.append(f'"outputTokens":"{value}"')
+    value = message.thinking_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.thinking_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.thinking_tokens"
+        )
+    if value:
+        out.append(f'"thinkingTokens":"{value}"')
+    value = message.cached_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.cached_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.cached_tokens"
+        )
+    if value:
+        out.append(f'"cachedTokens":"{value}"')
+    value = message.cost_micro_usd
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.cost_micro_usd")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.cost_micro_usd"
+        )
+    if value:
+        out.append(f'"costMicroUsd":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_UsageRow(message: UsageRow) -> bytes:
+    """Writes one agentic.gateway.v1.UsageRow as JSON."""
+    try:
+        return write_UsageRow(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.UsageRow") from None
 
 
 def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
@@ -3680,6 +3930,75 @@ def decode_Part(data: bytes | str, size_max: int = MAX_SIZE) -> Part:
     return read_Part(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_QueryUsageRequest(found: object, depth: int, room: list[int]) -> QueryUsageRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_from_unix_us = 0
+    f_to_unix_us = 0
+    f_by = []
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_QueryUsageRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.QueryUsageRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_from_unix_us = as_int64(value)
+            elif field == 2:
+                f_to_unix_us = as_int64(value)
+            elif field == 4:
+                f_by = list_of(value, read_UsageGroup)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return QueryUsageRequest(f_from_unix_us, f_to_unix_us, f_by)
+
+
+def decode_QueryUsageRequest(data: bytes | str, size_max: int = MAX_SIZE) -> QueryUsageRequest:
+    """Reads one agentic.gateway.v1.QueryUsageRequest from JSON of at most `size_max` bytes."""
+    return read_QueryUsageRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_QueryUsageResponse(found: object, depth: int, room: list[int]) -> QueryUsageResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_rows = []
+    f_total = None
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_QueryUsageResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.QueryUsageResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_rows = messages_of(value, read_UsageRow, depth - 1, room)
+            elif field == 2:
+                f_total = read_UsageRow(value, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return QueryUsageResponse(f_rows, f_total)
+
+
+def decode_QueryUsageResponse(data: bytes | str, size_max: int = MAX_SIZE) -> QueryUsageResponse:
+    """Reads one agentic.gateway.v1.QueryUsageResponse from JSON of at most `size_max` bytes."""
+    return read_QueryUsageResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_Receipt(found: object, depth: int, room: list[int]) -> Receipt:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -4384,6 +4703,94 @@ def decode_Usage(data: bytes | str, size_max: int = MAX_SIZE) -> Usage:
     return read_Usage(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_UsageRow(found: object, depth: int, room: list[int]) -> UsageRow:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_agent = ""
+    f_team = ""
+    f_model = ""
+    f_tool = ""
+    f_run_id = ""
+    f_day = ""
+    f_calls = 0
+    f_refusals = 0
+    f_failures = 0
+    f_unknown = 0
+    f_input_tokens = 0
+    f_output_tokens = 0
+    f_thinking_tokens = 0
+    f_cached_tokens = 0
+    f_cost_micro_usd = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_UsageRow.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.UsageRow", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_agent = as_text(value)
+            elif field == 2:
+                f_team = as_text(value)
+            elif field == 4:
+                f_model = as_text(value)
+            elif field == 8:
+                f_tool = as_text(value)
+            elif field == 16:
+                f_run_id = as_text(value)
+            elif field == 32:
+                f_day = as_text(value)
+            elif field == 64:
+                f_calls = as_int64(value)
+            elif field == 128:
+                f_refusals = as_int64(value)
+            elif field == 256:
+                f_failures = as_int64(value)
+            elif field == 512:
+                f_unknown = as_int64(value)
+            elif field == 1024:
+                f_input_tokens = as_int64(value)
+            elif field == 2048:
+                f_output_tokens = as_int64(value)
+            elif field == 4096:
+                f_thinking_tokens = as_int64(value)
+            elif field == 8192:
+                f_cached_tokens = as_int64(value)
+            elif field == 16384:
+                f_cost_micro_usd = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return UsageRow(
+        f_agent,
+        f_team,
+        f_model,
+        f_tool,
+        f_run_id,
+        f_day,
+        f_calls,
+        f_refusals,
+        f_failures,
+        f_unknown,
+        f_input_tokens,
+        f_output_tokens,
+        f_thinking_tokens,
+        f_cached_tokens,
+        f_cost_micro_usd,
+    )
+
+
+def decode_UsageRow(data: bytes | str, size_max: int = MAX_SIZE) -> UsageRow:
+    """Reads one agentic.gateway.v1.UsageRow from JSON of at most `size_max` bytes."""
+    return read_UsageRow(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 JSON_CODECS: dict[type, json_format.JsonCodec] = {
     Attempt: json_format.JsonCodec(encode_Attempt, decode_Attempt),
     ChatEvent: json_format.JsonCodec(encode_ChatEvent, decode_ChatEvent),
@@ -4413,6 +4820,8 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     Model: json_format.JsonCodec(encode_Model, decode_Model),
     Operation: json_format.JsonCodec(encode_Operation, decode_Operation),
     Part: json_format.JsonCodec(encode_Part, decode_Part),
+    QueryUsageRequest: json_format.JsonCodec(encode_QueryUsageRequest, decode_QueryUsageRequest),
+    QueryUsageResponse: json_format.JsonCodec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: json_format.JsonCodec(encode_Receipt, decode_Receipt),
     ResponseConstraint: json_format.JsonCodec(encode_ResponseConstraint, decode_ResponseConstraint),
     ResumeChatRequest: json_format.JsonCodec(encode_ResumeChatRequest, decode_ResumeChatRequest),
@@ -4431,4 +4840,5 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     ToolRun: json_format.JsonCodec(encode_ToolRun, decode_ToolRun),
     TurnEnd: json_format.JsonCodec(encode_TurnEnd, decode_TurnEnd),
     Usage: json_format.JsonCodec(encode_Usage, decode_Usage),
+    UsageRow: json_format.JsonCodec(encode_UsageRow, decode_UsageRow),
 }

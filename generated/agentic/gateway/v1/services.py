@@ -23,6 +23,8 @@ from . import (
     ListToolsRequest,
     ListToolsResponse,
     Operation,
+    QueryUsageRequest,
+    QueryUsageResponse,
     ResumeChatRequest,
     SetHaltRequest,
     SetHaltResponse,
@@ -91,5 +93,12 @@ METHODS: tuple[service_table.Method, ...] = (
         request=LiftHaltRequest,
         reply=LiftHaltResponse,
         side_effect_free=False,
+    ),
+    service_table.Method(
+        path="/agentic.gateway.v1.OperatorService/QueryUsage",
+        cardinality=service_table.Cardinality.UNARY_UNARY,
+        request=QueryUsageRequest,
+        reply=QueryUsageResponse,
+        side_effect_free=True,
     ),
 )

@@ -1,0 +1,130 @@
+"""`gateway usage`: calls, tokens and cost by the record, as a table for people or as JSON."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from gateway.audit.sources import UnreadableAuditError, opened
+from gateway.audit.usage import UsageSum
+from gateway.commands.shown import CannotError
+from gateway.terms.clock import SystemClock
+from gateway.terms.money import MICRO, written
+from gateway.terms.usage import Group, UsageQuery, UsageReport, UsageTooWideError, Used
+from gateway.terms.visible import visible
+
+_DAY_US: Final = 86_400_000_000
+_EPOCH: Final = date(1970, 1, 1)
+
+_COLUMNS: Final = (
+    *("calls", "refusals", "failures", "unknown"),
+    *("input_tokens", "output_tokens", "thinking_tokens", "cached_tokens"),
+)
+_HEADS: Final = ("calls", "refused", "failed", "unknown", "in", "out", "thinking", "cached", "USD")
+
+
+class Day(click.ParamType[int]):
+    """A day, as microseconds of Unix time at its midnight in UTC."""
+
+    name = "day"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Refuses anything but YYYY-MM-DD."""
+        if isinstance(value, int):
+            return value
+        try:
+            return _midnight_us(date.fromisoformat(str(value)))
+        except ValueError:
+            self.fail(f"{value!r} is no day: write it as 2026-11-23", param, ctx)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--from", "first", type=Day(), metavar="DAY", help="The first day, in UTC; else the first of this month.")
+@click.option("--to", "last", type=Day(), metavar="DAY", help="The last day, in UTC; else today.")
+@click.option(
+    "--by",
+    "by",
+    type=click.Choice([group.value for group in Group]),
+    multiple=True,
+    help="A row for each of these; several may be given. Else agent and model.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def usage(file: Path, first: int | None, last: int | None, by: tuple[str, ...], *, as_json: bool) -> None:
+    """Add up what was used, by the records of FILE: a ledger, also one in use, or an export of it.
+
+    A call counts on the day on which it was admitted, its tokens and its cost on the day of its end. Nothing is
+    verified: `audit verify` does that. Exit code 0: told. 2: it cannot be.
+    """
+    query = _query(first, last, by or (Group.AGENT, Group.MODEL))
+    try:
+        report = _added(file, query)
+    except (UnreadableAuditError, UsageTooWideError) as error:
+        raise CannotError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(_told(query, report)))
+    else:
+        _print(query, report)
+
+
+def _query(first: int | None, last: int | None, by: tuple[str, ...]) -> UsageQuery:
+    today = datetime.fromtimestamp(SystemClock().unix_us() // MICRO, UTC).date()
+    begin = _midnight_us(today.replace(day=1)) if first is None else first
+    end = (_midnight_us(today) if last is None else last) + _DAY_US
+    if end <= begin:
+        raise CannotError("--to is before --from: write the later day as --to")
+    return UsageQuery(from_unix_us=begin, to_unix_us=end, by=tuple(dict.fromkeys(map(Group, by))))
+
+
+def _added(file: Path, query: UsageQuery) -> UsageReport:
+    found = UsageSum(query)
+    with opened(file) as source:
+        for entry in source.entries():
+            try:
+                found.add(entry.record)
+            except ValueError as error:
+                place = f"record {entry.sequence} of {entry.instance}/{entry.boot}"
+                raise CannotError(f"{place} is none: {error}. Run `gateway audit verify`") from error
+    return found.report()
+
+
+def _told(query: UsageQuery, report: UsageReport) -> dict[str, object]:
+    rows = [dict(zip(query.by, names, strict=True)) | asdict(used) for names, used in report.rows]
+    times = {"from_unix_us": query.from_unix_us, "to_unix_us": query.to_unix_us}
+    return {**times, "by": list(query.by), "rows": rows, "total": asdict(report.total)}
+
+
+def _print(query: UsageQuery, report: UsageReport) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only where a table is printed
+    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    last = query.to_unix_us - _DAY_US
+    table = Table(title=f"{_day(query.from_unix_us)} to {_day(last)}", title_justify="left", show_footer=True)
+    for place, group in enumerate(query.by):
+        table.add_column(group.value, footer="" if place else "all", overflow="fold")
+    totals = list(_numbers(report.total))
+    for head, total in zip(_HEADS, totals, strict=True):
+        table.add_column(head, justify="right", footer=total, no_wrap=True)
+    for names, used in report.rows:
+        # Text, so that no name of a run can be read as markup.
+        table.add_row(*(Text(visible(name) or "-") for name in names), *_numbers(used))
+    Console().print(table)
+
+
+def _numbers(used: Used) -> Iterator[str]:
+    for name in _COLUMNS:
+        yield str(getattr(used, name))
+    yield written(used.cost_micro_usd, MICRO)
+
+
+def _midnight_us(day: date) -> int:
+    return (day - _EPOCH).days * _DAY_US
+
+
+def _day(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us // MICRO, UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,222 @@
+"""What was used, by the record: counted by an operator's question and from the file, and both tell what was charged."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict
+
+import pytest
+from click.testing import CliRunner
+from whole import agent, budget, refusal, world
+
+from gateway.audit.usage import UsageSum
+from gateway.audit.usage_pages import MARGIN_US, RecordedUsage, SqlitePages
+from gateway.call.usage import query_usage
+from gateway.commands.usage import usage
+from gateway.terms.conversation import RegexConstraint
+from gateway.terms.usage import GROUPS_MAX, Group, UsageQuery, UsageTooWideError, Used
+from gateway.terms.verdict import Kind
+
+DAY_US = 86_400_000_000
+TEN = "@pace deltas=10 interval_ms=0 size=2\nTell me something."
+EVERYTHING = UsageQuery(from_unix_us=0, to_unix_us=2**62, by=())
+AGENTS = (
+    agent(budgets=(budget("calls", 1_000), budget("cost_micro_usd", 10**12))),
+    agent("other", team="research", budgets=(budget("calls", 1, scope="agent:other"),)),
+)
+
+
+@pytest.fixture
+async def around():
+    async with world() as outside:
+        yield outside
+
+
+@pytest.fixture
+async def whole(around, tmp_path):
+    async with around.gateway(tmp_path, AGENTS) as running:
+        yield running
+
+
+async def asked(whole, *by, first=None, last=None):
+    """The rows of a question over three days around now, or another time."""
+    now = whole.world.clock.unix_us()
+    query = UsageQuery(
+        from_unix_us=now - DAY_US if first is None else first, to_unix_us=now + DAY_US if last is None else last, by=by
+    )
+    report = await query_usage(whole.stations, whole.passage("oncall"), lambda: query)
+    return dict(report.rows), report.total
+
+
+async def test_calls_tokens_and_cost_are_told_by_agent_team_model_tool_and_run(whole):
+    *_, spent, _ = await whole.converse(TEN, run="run-1")
+    await whole.converse(TEN, run="run-2")
+    await whole.act(tool="get_clock", arguments={}, run="run-1")
+    await whole.converse(TEN, caller="other")
+    assert (await refusal(whole.converse(TEN, caller="other"))).reason == "budget.calls"
+    rows, total = await asked(whole, Group.AGENT, Group.TEAM)
+    assert set(rows) == {("trader", "desk"), ("other", "research")}
+    mine = rows[("trader", "desk")]
+    assert (mine.calls, mine.refusals, mine.failures) == (3, 0, 0)
+    assert mine.cost_micro_usd == whole.spent("cost_micro_usd") == 2 * spent.cost
+    assert mine.output_tokens == 40
+    assert mine.input_tokens == 2 * spent.usage.input_tokens
+    assert (rows[("other", "research")].calls, rows[("other", "research")].refusals) == (1, 1)
+    assert total.calls == 4
+    by_model, _ = await asked(whole, Group.MODEL, Group.TOOL)
+    assert {names: used.calls for names, used in by_model.items()} == {("flash", ""): 3, ("", "get_clock"): 1}
+    by_run, _ = await asked(whole, Group.RUN)
+    assert {name: used.calls for (name,), used in by_run.items()} == {"run-1": 2, "run-2": 1, "": 1}
+    assert by_run[("run-1",)].cost_micro_usd == spent.cost
+
+
+async def test_streams_that_were_cut_and_counts_and_refusals_are_told_for_what_they_were(around, whole):
+    around.vertex_fails("reset_after_n", n=3)
+    await refusal(whole.converse(TEN))
+    around.vertex_fails("status", code=503)
+    await refusal(whole.converse(TEN))
+    await whole.count(TEN)
+    await refusal(whole.converse(TEN, model="gone"))
+    await refusal(whole.converse(TEN, constraint=RegexConstraint(pattern="a+")))
+    rows, _ = await asked(whole, Group.MODEL)
+    used = rows[("flash",)]
+    assert (used.calls, used.failures) == (3, 2)
+    charged = whole.told("outcome")[0]
+    assert used.cost_micro_usd == charged["charges"]["cost_micro_usd"] == whole.spent("cost_micro_usd") > 0
+    assert used.input_tokens + used.output_tokens == charged["charges"]["tokens"]
+    assert sum(row.refusals for row in rows.values()) == 2
+    await whole.agree()
+
+
+async def test_each_day_has_its_own(whole):
+    clock = whole.world.clock
+    day = clock.unix_us() // DAY_US * DAY_US
+    await whole.converse(TEN)
+    clock.pass_s(86_400)
+    await whole.converse(TEN)
+    await whole.converse(TEN)
+    rows, _ = await asked(whole, Group.DAY, first=day, last=day + 2 * DAY_US)
+    assert [used.calls for used in rows.values()] == [1, 2]
+    for first, last, calls in ((day, day + DAY_US, 1), (day + DAY_US, day + 2 * DAY_US, 2), (day - DAY_US, day, 0)):
+        _, total = await asked(whole, first=first, last=last)
+        assert total.calls == calls
+
+
+async def test_the_file_tells_the_same_as_the_question_also_while_it_is_used(whole, tmp_path):
+    await whole.converse(TEN, run="run-1")
+    await whole.act(tool="get_clock", arguments={})
+    rows, total = await asked(whole, Group.AGENT, Group.RUN)
+    day = str((await asked(whole, Group.DAY))[0].popitem()[0][0])
+    arguments = [str(whole.path), "--by", "agent", "--by", "run", "--from", day, "--to", day]
+    printed = CliRunner().invoke(usage, [*arguments, "--json"])
+    assert printed.exit_code == 0, printed.output
+    told = json.loads(printed.output)
+    assert told["total"] == asdict(total)
+    assert told["rows"] == [{"agent": agent, "run": run} | asdict(used) for (agent, run), used in rows.items()]
+    table = CliRunner().invoke(usage, arguments, env={"COLUMNS": "200"})
+    assert table.exit_code == 0
+    assert "trader" in table.output
+    assert "run-1" in table.output
+
+
+def test_days_and_files_that_will_not_do_are_refused_in_a_sentence(tmp_path):
+    nothing = tmp_path / "nothing"
+    nothing.write_text("nothing")
+    for arguments, told in (
+        ([str(nothing)], "neither a SQLite ledger nor an audit export"),
+        ([str(nothing), "--from", "yesterday"], "write it as 2026-11-23"),
+        ([str(nothing), "--from", "2026-11-23", "--to", "2026-11-21"], "write the later day as --to"),
+        ([str(nothing), "--by", "colour"], "colour"),
+    ):
+        refused = CliRunner().invoke(usage, arguments)
+        assert refused.exit_code == 2
+        assert told in refused.output
+
+
+async def test_only_an_operator_may_ask_and_only_what_can_be_answered(whole):
+    told = await refusal(query_usage(whole.stations, whole.passage(), lambda: EVERYTHING))
+    assert told.reason == "operator.required"
+    now = whole.world.clock.unix_us()
+    for query, field in (
+        (UsageQuery(from_unix_us=now, to_unix_us=now, by=()), "to_unix_us"),
+        (UsageQuery(from_unix_us=-1, to_unix_us=now, by=()), "to_unix_us"),
+        (EVERYTHING, "to_unix_us"),
+        (UsageQuery(from_unix_us=now - 1, to_unix_us=now, by=(Group.DAY, Group.DAY)), "by"),
+    ):
+        refused = await refusal(query_usage(whole.stations, whole.passage("oncall"), lambda query=query: query))
+        assert (refused.kind, refused.violations[0].field) == (Kind.MALFORMED, field)
+
+
+def intent(operation, time_us, **more):
+    claims = [{"unit": "cost_micro_usd", "amount": 9}, {"unit": "cost_micro_usd", "amount": 7}]
+    fields = {"agent": "a", "team": "t", "ask": "chat:m", "run": "", "claims": claims}
+    return json.dumps({"kind": "intent", "time_us": time_us, "operation": operation} | fields | more).encode()
+
+
+def ledgers(kind, operation, time_us, **more):
+    return json.dumps({"kind": kind, "time_us": time_us, "operation": operation, "tool": "chat:m"} | more).encode()
+
+
+def test_what_was_lost_counts_as_unknown_and_with_its_charges_when_it_was_found_out():
+    found = UsageSum(UsageQuery(from_unix_us=0, to_unix_us=100, by=(Group.AGENT, Group.MODEL)))
+    found.add(intent("op-1", 1))
+    found.add(ledgers("lost", "op-1", 2, state="unknown"))
+    found.add(ledgers("resolved", "op-1", 3, state="failed", charges={"cost_micro_usd": 5}))
+    found.add(intent("op-2", 1))
+    found.add(ledgers("lost", "op-2", 2, state="failed"))  # charged in full
+    found.add(ledgers("reconciled", "op-0", 2, state="succeeded", charges={"cost_micro_usd": 1}))
+    rows = dict(found.report().rows)
+    assert rows[("a", "m")] == Used(calls=2, unknown=1, failures=2, cost_micro_usd=5 + 9)
+    assert rows[("", "m")] == Used(cost_micro_usd=1)  # its intent was before this time
+
+
+def test_runs_without_end_are_refused_and_not_kept():
+    found = UsageSum(UsageQuery(from_unix_us=0, to_unix_us=100, by=(Group.RUN,)))
+    for number in range(GROUPS_MAX):
+        found.add(intent("op", 1, run=str(number)))
+    found.add(intent("op", 1, run="0"))
+    with pytest.raises(UsageTooWideError, match="group by less"):
+        found.add(intent("op", 1, run="more"))
+
+
+async def test_only_the_pages_around_the_time_are_read(tmp_path):
+    """Positions with gaps, times a little out of order, and a record far longer than the time that is asked for."""
+    path = tmp_path / "ledger.db"
+    step = 60_000_000
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE audit(position INTEGER PRIMARY KEY, record BLOB)")
+        out_of_order = (number * step + (number % 7 - 3) * step for number in range(1, 20_001))
+        rows = [(3 * place, intent(f"op-{place}", time_us)) for place, time_us in enumerate(out_of_order, 1)]
+        connection.executemany("INSERT INTO audit VALUES (?, ?)", rows)
+        connection.commit()
+    pages = Counting(SqlitePages(path))
+    for first, last in ((0, 10), (9_000, 9_100), (19_990, 20_100), (30_000, 30_001), (5_000, 5_001)):
+        query = UsageQuery(from_unix_us=first * step, to_unix_us=last * step, by=())
+        expected = sum(query.from_unix_us <= json.loads(row)["time_us"] < query.to_unix_us for _, row in rows)
+        pages.read = 0
+        assert (await RecordedUsage(pages).used(query)).total.calls == expected
+        assert pages.read <= (last - first) + 2 * MARGIN_US // step + 400
+
+
+class Counting:
+    """Pages that say how many records were read of them."""
+
+    def __init__(self, pages):
+        self._pages = pages
+        self.read = 0
+
+    async def after(self, position, limit):
+        page = await self._pages.after(position, limit)
+        self.read += len(page)
+        return page
+
+    async def last(self):
+        return await self._pages.last()
+
+
+async def test_an_empty_record_has_nothing(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        connection.execute("CREATE TABLE audit(position INTEGER PRIMARY KEY, record BLOB)")
+        connection.commit()
+    report = await RecordedUsage(SqlitePages(tmp_path / "ledger.db")).used(EVERYTHING)
+    assert (report.total, report.rows) == (Used(), ())
