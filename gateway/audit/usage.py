@@ -46,6 +46,12 @@ class _Record(msgspec.Struct):
     account: str = ""
 
 
+class _Time(msgspec.Struct):
+    """When."""
+
+    time_us: int
+
+
 class _Account(msgspec.Struct):
     """Of what a stream took, in its result or account."""
 
@@ -63,6 +69,7 @@ class _Open:
     held: Mapping[str, int]
 
 
+_time: Final = msgspec.json.Decoder(_Time)
 _record: Final = msgspec.json.Decoder(_Record)
 _account: Final = msgspec.json.Decoder(_Account)
 _COUNTED: Final = tuple(field.name for field in fields(Used))
@@ -70,7 +77,7 @@ _COUNTED: Final = tuple(field.name for field in fields(Used))
 
 def time_of(record: bytes) -> int:
     """When a record was made, in microseconds of Unix time; raises ValueError for what is none."""
-    return _record.decode(record).time_us
+    return _time.decode(record).time_us
 
 
 @dataclass(slots=True)

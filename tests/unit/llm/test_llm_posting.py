@@ -23,6 +23,7 @@ from made_streams import (
     vertex_at,
 )
 
+from gateway.llm.throughput import Throughput, Tier
 from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.terms.conversation import Text
 from gateway.terms.faults import Fault, UpstreamError
@@ -311,3 +312,16 @@ async def test_an_answer_that_comes_before_the_request_was_taken():
 
 def test_events_are_framed_as_the_double_frames_them():
     assert event({}) == b"data: {}\r\n\r\n"
+
+
+async def test_the_capacity_of_a_target_is_asked_for_with_every_request():
+    async def play(exchange):
+        await exchange.answer(200, {"totalTokens": 4})
+
+    config = {"throughput": Throughput.SHARED, "tier": Tier.FLEX}
+    async with upstream(play) as seen, vertex_at(seen.url, **config) as vertex:
+        await vertex.count(MODEL, count_ask("hi"))
+    head = seen.exchanges[0].head.lower()
+    assert b"\r\nx-vertex-ai-llm-request-type: shared\r\n" in head
+    assert b"\r\nx-vertex-ai-llm-shared-request-type: flex\r\n" in head
+    assert b"\r\nauthorization: bearer t\r\n" in head

@@ -90,7 +90,11 @@ def test_the_example_is_accepted(tmp_path):
         ("= 8192", "= 0", "models.flash.max_output_tokens: 0 will not do: write 1 to 1000000"),
         ("= 8192", f"= {10**30}", "models.flash.max_output_tokens: this will not do: write 1 to 1000000"),
         ("collar_bps = 500", "collar_bps = 10001", "limits.desk.collar_bps: 10001 will not do: write 1 to 10000"),
-        ("ms_max = 5000", "ms_max = -1", "limits.desk.reference_age_ms_max: -1 will not do: write 1 to 3600000"),
+        (
+            "reference_age_ms_max = 5000",
+            "reference_age_ms_max = -1",
+            "limits.desk.reference_age_ms_max: -1 will not do: write 1 to 3600000",
+        ),
         # Where tokens are for, whose keys count, and where credentials go.
         (AUDIENCE, '"http://gateway.example"', "identity.audience: 'http://gateway.example' will not do: write the"),
         (AUDIENCE, '"https://gateway.example/"', "identity.audience: 'https://gateway.example/' will not do"),

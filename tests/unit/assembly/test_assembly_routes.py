@@ -1,0 +1,93 @@
+"""The routes that a configuration makes: whom they ask, with which headers, and at which price."""
+
+import pytest
+from made_settings import made
+
+from gateway.assembly.parts import AssemblyError
+from gateway.assembly.routes import catalogue
+from gateway.llm.throughput import Throughput, Tier, throughput_headers
+from gateway.terms.ids import ModelName
+
+DAY_US = 86_400_000_000
+DAYS_TO_2026 = 20_454
+
+
+class Clock:
+    """A day of a year, counted from the beginning of 2026."""
+
+    def __init__(self, day):
+        self.day = day
+
+    def unix_us(self):
+        return (DAYS_TO_2026 + self.day) * DAY_US
+
+    def monotonic_ns(self):
+        return self.unix_us() * 1_000
+
+
+class Place:
+    """An upstream of which only its place is known."""
+
+    name = "vertex"
+
+    def __init__(self, *place):
+        self.place = place
+
+    def check(self, model, conversation):
+        return None
+
+
+def routes(tmp_path, clock, **replaced):
+    return catalogue(made(tmp_path, **replaced).file.models, Place, clock)._routes
+
+
+def test_every_target_is_asked_in_its_place_by_its_name_and_weight(tmp_path):
+    made_routes = routes(tmp_path, Clock(0))
+    (flash,) = made_routes[ModelName("flash")]._standings
+    assert (flash.target.name, flash.target.model.upstream_id) == ("flash", "gemini-3.5-flash")
+    assert flash.target.upstream.place == ("", "any", "standard")
+    bought, europe, lite = (one.target for one in made_routes[ModelName("pro")]._standings)
+    assert (bought.order, bought.weight, bought.upstream.place) == (1, 1, ("", "dedicated", "standard"))
+    assert (europe.order, europe.weight, europe.upstream.place) == (2, 9, ("europe-west1", "shared", "standard"))
+    assert bought.model.upstream_id == europe.model.upstream_id == "gemini-3.5-pro"
+    assert bought.tokenizer == europe.tokenizer != lite.tokenizer
+    assert lite.model.upstream_id == "gemini-3.5-flash"
+
+
+def test_a_model_of_one_place_is_asked_once_and_one_of_several_once_for_each(tmp_path):
+    plain = routes(tmp_path, Clock(0), **{"attempts = 3\n": ""})
+    assert plain[ModelName("flash")]._terms.retry.attempts == 1
+    assert plain[ModelName("pro")]._terms.retry.attempts == 3
+    assert plain[ModelName("flash")].model_at(Clock(0).unix_us()).spoilt_max == 0
+    assert plain[ModelName("pro")].model_at(Clock(0).unix_us()).spoilt_max == 1
+
+
+def test_the_day_decides_what_a_model_costs(tmp_path):
+    pro = routes(tmp_path, Clock(0))[ModelName("pro")]
+    before, after = pro.model_at(Clock(364).unix_us()), pro.model_at(Clock(365).unix_us())
+    assert (before.price.input, after.price.input) == (2_000_000, 1_800_000)
+    assert before.dated_price("bought").valid_from == "2026-01-01"
+    assert after.dated_price("europe").price.output == 11_000_000
+    assert after.dated_price("lite").price.output == 2_500_000
+
+
+def test_a_gateway_does_not_start_with_a_model_that_costs_nothing_yet(tmp_path):
+    with pytest.raises(AssemblyError, match=r"models\.pro: no price is valid today"):
+        routes(tmp_path, Clock(-1))
+
+
+@pytest.mark.parametrize(
+    "throughput, tier, headers",
+    [
+        ("any", "standard", {}),
+        ("dedicated", "standard", {"X-Vertex-AI-LLM-Request-Type": "dedicated"}),
+        ("any", "priority", {"X-Vertex-AI-LLM-Shared-Request-Type": "priority"}),
+        (
+            "shared",
+            "flex",
+            {"X-Vertex-AI-LLM-Request-Type": "shared", "X-Vertex-AI-LLM-Shared-Request-Type": "flex"},
+        ),
+    ],
+)
+def test_capacity_is_asked_for_by_headers(throughput, tier, headers):
+    assert throughput_headers(Throughput(throughput), Tier(tier)) == headers
