@@ -96,9 +96,13 @@ _FINISHES: Final = {
     "PROHIBITED_CONTENT": Finish.SAFETY,
     "SPII": Finish.SAFETY,
     "MODEL_ARMOR": Finish.SAFETY,
+    "IMAGE_SAFETY": Finish.SAFETY,
+    "IMAGE_PROHIBITED_CONTENT": Finish.SAFETY,
     "RECITATION": Finish.RECITATION,
+    "IMAGE_RECITATION": Finish.RECITATION,
     "MALFORMED_FUNCTION_CALL": Finish.MALFORMED_TOOL_CALL,
     "UNEXPECTED_TOOL_CALL": Finish.MALFORMED_TOOL_CALL,
+    "TOO_MANY_TOOL_CALLS": Finish.MALFORMED_TOOL_CALL,
 }
 """An open set on Google's side: what is not here is OTHER, with Google's word beside it."""
 

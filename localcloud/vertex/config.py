@@ -1,6 +1,7 @@
 """What the double is told at its start, as frozen values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from localcloud.vertex.bearer import TokenCheck
 
@@ -52,5 +53,7 @@ class VertexConfig:
     allow_any_token: bool = False
     members: frozenset[str] = frozenset()
     cache_from: int = 1024
+    cached_contents: Mapping[str, int] = field(default_factory=dict)
+    """Resource names of what is kept in the cache, and its tokens."""
     max_body_bytes: int = 32 * 1024 * 1024
     journal_size: int = 1000

@@ -112,6 +112,7 @@ class Prompt:
     turns: tuple[Turn, ...]
     tooling: Tooling
     settings: Settings
+    cached_content: str = ""
 
     @property
     def last_request(self) -> str:

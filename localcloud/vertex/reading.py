@@ -1,5 +1,8 @@
 """A request's body to a checked prompt: shape first, then the rules of each part."""
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from localcloud.vertex.address import Address
 from localcloud.vertex.conversation import check_order, check_signatures, read_system, read_turns
 from localcloud.vertex.errors import ApiError, invalid
@@ -11,7 +14,7 @@ from localcloud.vertex.strict import read_body
 from localcloud.vertex.tooling import read_tooling
 
 
-def read_generate(body: bytes, address: Address, seal: Seal) -> Prompt:
+def read_generate(body: bytes, address: Address, seal: Seal, cached_contents: Collection[str] = ()) -> Prompt:
     """The prompt of generateContent and streamGenerateContent; 400 or 404 where it cannot be answered."""
     members = read_body(body, "GenerateContentRequest", address.version)
     _check_bound(members, "model", address)
@@ -19,12 +22,21 @@ def read_generate(body: bytes, address: Address, seal: Seal) -> Prompt:
         raise invalid("modelArmorConfig is not supported by this model server.")
     cached = as_text(members.get("cachedContent"))
     if cached:
-        raise ApiError(404, f"Not found: cached content metadata for {cached}.")
-    prompt = _prompt(members, address)
+        _check_cached(members, cached, cached_contents)
+    prompt = replace(_prompt(members, address), cached_content=cached)
     check_order(prompt.turns)
     if family(address.model) >= 3:
         check_signatures(prompt.turns, seal)
     return prompt
+
+
+def _check_cached(members: JsonObject, cached: str, known: Collection[str]) -> None:
+    if cached not in known:
+        raise ApiError(404, f"Not found: cached content metadata for {cached}.")
+    beside = [name for name in ("systemInstruction", "tools", "toolConfig") if members.get(name)]
+    if beside:
+        told = "CachedContent can not be used with GenerateContent request setting system_instruction, tools or"
+        raise invalid(f"{told} tool_config; {beside[0]} is set.")
 
 
 def read_count(body: bytes, address: Address) -> Prompt:

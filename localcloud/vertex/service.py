@@ -176,11 +176,13 @@ class VertexService:
         return await self._stream(exchange, script)
 
     async def _generate(self, exchange: _Exchange, body: bytes) -> web.StreamResponse:
-        prompt = read_generate(body, exchange.address, self._model.seal)
+        prompt = read_generate(body, exchange.address, self._model.seal, self._config.cached_contents)
         directives = read_directives(prompt.last_request, self._config.pace)
         answer = self._model.answer(prompt, directives)
         size = measure(prompt)
         size = replace(size, cached=self._cache.cached_tokens(prompt, size))
+        kept = self._config.cached_contents.get(prompt.cached_content, 0)
+        size = replace(size, tokens=size.tokens + kept, cached=size.cached + kept)
         spell = exchange.form.spell
         envelope = Envelope(
             model=exchange.address.model,
