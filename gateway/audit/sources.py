@@ -1,6 +1,7 @@
-"""Where a verifier reads records from: a SQLite ledger, opened so that nothing can be changed, or an export.
+"""Where a verifier reads records from: a ledger, opened so that nothing can be changed, or an export.
 
-Of the ledger it reads two tables and nothing else of the gateway, so that it can be read against this page:
+Of the ledger, in SQLite or PostgreSQL, it reads two tables and nothing else of the gateway, so that it can be read
+against this page:
 
     audit(position, instance, boot, sequence, record, leaf, link)
         one row a record, `position` in the order of writing
@@ -16,7 +17,7 @@ UTF-8 bytes were hashed (or as `record_hex`, where it is no UTF-8), then `{"end"
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -65,8 +66,22 @@ class StoredOperation:
     outcome: Receipt | None
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A ledger in PostgreSQL. The address may hold a password, so it is never shown."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "the database"
+
+
+Place = Path | Database
+"""Where records are."""
+
+
 class Source(Protocol):
-    """A file that was opened for reading."""
+    """A ledger or file that was opened for reading."""
 
     @property
     def total(self) -> int:
@@ -83,8 +98,20 @@ class Source(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Source]:
-    """The ledger file or exported file at this path. Raises `UnreadableAuditError`."""
+def opened(place: Place) -> Iterator[Source]:
+    """The ledger file, exported file or database. Raises `UnreadableAuditError`."""
+    if isinstance(place, Database):
+        from gateway.audit.postgres_source import reading  # noqa: PLC0415 - only who has a database needs its client
+
+        with reading(place) as source:
+            yield source
+        return
+    with _file(place) as source:
+        yield source
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Source]:
     try:
         with path.open("rb") as file:
             if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
@@ -102,9 +129,9 @@ def opened(path: Path) -> Iterator[Source]:
         connection.close()
 
 
-def export(path: Path, out: BinaryIO, progress: Progress | None = None) -> int:
-    """Write the records of the ledger at `path` in the portable form; the number of records. Verifies nothing."""
-    with opened(path) as source:
+def export(place: Place, out: BinaryIO, progress: Progress | None = None) -> int:
+    """Write the records of the ledger at `place` in the portable form; the number of records. Verifies nothing."""
+    with opened(place) as source:
         count = 0
         out.write(_line({"format": FORMAT, "version": 1, "records": source.total}))
         for entry in source.entries():

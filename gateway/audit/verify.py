@@ -12,13 +12,12 @@ and the heads that an earlier report gave, where they are compared, close that g
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from gateway.audit.completeness import Stories, stories
 from gateway.audit.contents import read
 from gateway.audit.continuity import Bad, BootWalk, Walk
-from gateway.audit.sources import PROGRESS_EVERY, Entry, Progress, Source, opened
+from gateway.audit.sources import PROGRESS_EVERY, Entry, Place, Progress, Source, opened
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Receipt
 
@@ -136,21 +135,22 @@ class _Verification:
         if self.source.operations() is None:
             notes.append("An export has no operations table: records cut off its end leave no trace in it.")
         notes.append(
-            "Whoever can write this file could have written all of it anew: compare the heads with ones kept elsewhere."
+            "Whoever can write this ledger could have written all of it anew: compare the heads with ones kept"
+            " elsewhere."
         )
         return tuple(notes)
 
 
-def verify(path: Path, progress: Progress | None = None, receipts: Iterable[Receipt] = ()) -> Report:
-    """Read everything once and report; memory stays bounded, the file unchanged.
+def verify(place: Place, progress: Progress | None = None, receipts: Iterable[Receipt] = ()) -> Report:
+    """Read everything once and report; memory stays bounded, the ledger unchanged.
 
     `receipts` are such that callers kept: each must name a record that is there. Raises `UnreadableAuditError` when
-    the file cannot be read at all; whatever can be read and is wrong is in the report.
+    it cannot be read at all; whatever can be read and is wrong is in the report.
     """
     kept: dict[tuple[str, str, int], bytes] = {
         (receipt.instance, receipt.boot, receipt.sequence): receipt.leaf_hash for receipt in receipts
     }
-    with opened(path) as source, stories() as told:
+    with opened(place) as source, stories() as told:
         return _Verification(source, told, kept, progress).report()
 
 

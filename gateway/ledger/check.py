@@ -1,6 +1,10 @@
-"""Whether the balances of a ledger file are what its holds add up to."""
+"""Whether the balances of a ledger are what its holds add up to, and whether its holds are where their operations are.
+
+The two questions are the same statements in SQLite and in PostgreSQL.
+"""
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,24 +12,24 @@ from typing import Final
 
 from gateway.ledger.sqlite_files import LedgerFileError, open_for_reading
 
-_DIFFERENT: Final = """
+DIFFERENT: Final = """
 WITH added AS (
     SELECT scope, unit, time_window,
-           sum(CASE WHEN state IN ('held', 'kept') THEN amount ELSE 0 END) AS held,
-           sum(CASE WHEN state IN ('settled', 'released') THEN charged ELSE 0 END) AS spent
+           CAST(sum(CASE WHEN state IN ('held', 'kept') THEN amount ELSE 0 END) AS BIGINT) AS held,
+           CAST(sum(CASE WHEN state IN ('settled', 'released') THEN charged ELSE 0 END) AS BIGINT) AS spent
     FROM holds GROUP BY scope, unit, time_window
 )
 SELECT balances.scope, balances.unit, balances.time_window, balances.held, balances.spent,
-       coalesce(added.held, 0) AS held_sum, coalesce(added.spent, 0) AS spent_sum
+       coalesce(added.held, 0), coalesce(added.spent, 0)
 FROM balances LEFT JOIN added USING (scope, unit, time_window)
-WHERE balances.held <> held_sum OR balances.spent <> spent_sum
+WHERE balances.held <> coalesce(added.held, 0) OR balances.spent <> coalesce(added.spent, 0)
 UNION ALL
 SELECT added.scope, added.unit, added.time_window, 0, 0, added.held, added.spent
 FROM added LEFT JOIN balances USING (scope, unit, time_window) WHERE balances.scope IS NULL
 ORDER BY 1, 2, 3
 """
 
-_STRAY: Final = """
+STRAY: Final = """
 SELECT operations.id, operations.state, holds.state FROM holds JOIN operations ON operations.number = holds.operation
 WHERE holds.state <> CASE operations.state WHEN 'dispatched' THEN 'held' WHEN 'unknown' THEN 'kept'
       WHEN 'reconciling' THEN 'kept' ELSE holds.state END
@@ -51,10 +55,15 @@ def check(path: Path) -> tuple[Difference, ...]:
     try:
         with closing(open_for_reading(path)) as connection:
             connection.execute("BEGIN")
-            different = connection.execute(_DIFFERENT).fetchall()
-            stray = connection.execute(_STRAY).fetchall()
+            different = connection.execute(DIFFERENT).fetchall()
+            stray = connection.execute(STRAY).fetchall()
     except sqlite3.Error as error:
         raise LedgerFileError(f"cannot check {path}: {error}") from error
+    return differences(different, stray)
+
+
+def differences(different: Iterable[Iterable[object]], stray: Iterable[Iterable[object]]) -> tuple[Difference, ...]:
+    """The rows of `DIFFERENT` and of `STRAY` in words."""
     return (
         *(
             Difference(

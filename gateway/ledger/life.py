@@ -85,3 +85,18 @@ class Losing:
             after = before._replace(operation=operation, fence=before.fence + 1)
             book.change(before, after, kept(book.holds(before)))
         return len(lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Noting:
+    """The unit of work that appends a record of something that belongs to no operation."""
+
+    record: bytes
+
+    def reads(self) -> Reads:
+        """Nothing."""
+        return Reads()
+
+    def __call__(self, book: Book) -> Receipt:
+        """Append it."""
+        return book.append(self.record)

@@ -5,7 +5,7 @@ from typing import Final, cast
 import msgspec
 
 from gateway.ledger.entries import Owner, Stored
-from gateway.ledger.tables import Row
+from gateway.ledger.tables import Row, storable
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
 from gateway.terms.operations import Failure, Operation, OperationKey, Receipt, State
 
@@ -80,7 +80,7 @@ def becoming(told: Stored) -> Row:
     operation, failure, outcome = told.operation, told.operation.failure, told.operation.outcome
     return (
         operation.state, operation.result,
-        *((None, None) if failure is None else (failure.reason, failure.message)),
+        *((None, None) if failure is None else (failure.reason, storable(failure.message))),
         *((None, None, None, None) if outcome is None else _receipt_row(outcome)),
         operation.lease_until_unix_us, told.owner.instance, told.owner.boot, told.fence,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import Search, Stored
 from gateway.ledger.halts import Halt, Setting
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing, Noting
 from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
@@ -127,7 +127,7 @@ class SqliteLedger:
 
     async def note(self, record: bytes) -> Receipt:
         """Make a record durable that belongs to no operation, such as a refusal. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(lambda book: book.append(record))
+        return await self._now_open().writer.do(Noting(record))
 
     async def halt(self, halt: Halt, record: bytes) -> Receipt:
         """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""

@@ -49,3 +49,10 @@ HALTS: Final = Table(
     lock=2,
 )
 """The switches that stop a scope."""
+
+
+def storable(value: Value) -> Value:
+    """A text as every backend can keep it: no NUL, which PostgreSQL has not, and no half of a surrogate pair."""
+    if not isinstance(value, str) or (value.isascii() and "\x00" not in value):
+        return value
+    return value.encode(errors="replace").decode().replace("\x00", "\ufffd")

@@ -1,9 +1,7 @@
 """What every ledger does, whatever keeps its tables. A backend is added by one more entry of `BACKENDS`."""
 
 import asyncio
-import sqlite3
 import sys
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import CALLER, Desk, chat_ask, claim, evidence, members, other_caller, tool_ask
+from made_calls import CALLER, chat_ask, claim, evidence, other_caller, tool_ask
+from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.audit.chain import leaf_hash
-from gateway.audit.verify import verify
 from gateway.ledger.admission import AdmissionError
-from gateway.ledger.check import check
 from gateway.ledger.halts import Halt
 from gateway.ledger.settlement import AlreadySettledError, SettlementError
 from gateway.terms.asks import CountAsk, ReadAsk
@@ -29,34 +26,23 @@ NO = Failure(reason="venue.rejected", message="The venue said no.")
 NOBODY_KNOWS = Failure(reason="upstream.timeout", message="No reply came.")
 
 
-class SqliteDesk(Desk):
-    """A ledger in SQLite, and its tables as a test sees them."""
-
-    def rows(self, statement, *values):
-        with closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute(statement, values).fetchall()
-
-    def records_stored(self):
-        return [members(record) for (record,) in self.rows("SELECT record FROM audit ORDER BY position")]
-
-    def balance(self, scope="agent:trader", unit=Unit.CALLS):
-        """Held and spent."""
-        found = self.rows("SELECT held, spent FROM balances WHERE scope = ? AND unit = ?", scope, unit)
-        return found[0] if found else (0, 0)
-
-    def sound(self):
-        return verify(self.path).ok and check(self.path) == ()
-
-
-BACKENDS = {"sqlite": lambda folder: SqliteDesk(folder / "ledger.db")}
+BACKENDS = {
+    "sqlite": lambda request: SqliteDesk(request.getfixturevalue("tmp_path") / "ledger.db"),
+    "postgres": lambda request: PostgresDesk(request.getfixturevalue("postgres_url")),
+}
 
 
 @pytest.fixture(params=BACKENDS)
-async def desk(request, tmp_path):
-    desk = BACKENDS[request.param](tmp_path)
-    async with desk.open():
-        yield desk
-    assert desk.sound()
+def closed_desk(request):
+    return BACKENDS[request.param](request)
+
+
+@pytest.fixture
+async def desk(closed_desk):
+    async with closed_desk.open():
+        yield closed_desk
+    assert closed_desk.verified().ok
+    assert closed_desk.checked() == ()
 
 
 async def restart(desk):
@@ -445,7 +431,7 @@ async def test_a_caller_that_leaves_while_it_waits_harms_nothing(desk):
     await desk.do()
     assert desk.balance() == (40, 0)
     assert desk.rows("SELECT count(*) FROM operations") == [(41,)]
-    assert verify(desk.path).ok
+    assert desk.verified().ok
 
 
 async def test_one_failing_call_harms_no_other_of_its_moment(desk):
@@ -467,13 +453,14 @@ async def test_one_failing_call_harms_no_other_of_its_moment(desk):
         "Operation",
     ]
     assert desk.balance() == (0, 2)
-    assert verify(desk.path).ok
+    assert desk.verified().ok
 
 
 async def test_reads_see_only_what_is_committed(desk):
     admission = desk.admission()
     admitting = asyncio.ensure_future(desk.ledger.admit(admission))
-    assert await desk.ledger.get(admission.operation, CALLER) is None
+    seen = await desk.ledger.get(admission.operation, CALLER)
+    assert seen is None or desk.rows("SELECT id FROM operations") == [(admission.operation,)]
     await admitting
     assert (await desk.ledger.get(admission.operation, CALLER)).state is State.DISPATCHED
 

@@ -126,10 +126,11 @@ class Desk:
     def make(self):
         boot = f"boot-{next(self.boots)}"
         self.records = Records(clock=self.clock, instance=self.instance, boot=boot, redaction_key=SECRET)
-        self.ledger = SqliteLedger(
-            self.path, clock=self.clock, chain=BootChain(self.instance, boot), diary=self.records
-        )
+        self.ledger = self.made(clock=self.clock, chain=BootChain(self.instance, boot), diary=self.records)
         return self.ledger
+
+    def made(self, **parts):
+        return SqliteLedger(self.path, **parts)
 
     @asynccontextmanager
     async def open(self):

@@ -1,0 +1,198 @@
+"""The ledger in one PostgreSQL database, which any number of gateways share.
+
+Every process is an instance of its own, with a name that no other has or had: its records are its own chain, and its
+operations are its own until their lease ends. So a start declares nothing lost but operations whose lease has ended:
+the others may be another instance's, at work.
+
+Times are the gateways' own clocks, not the database's. A clock that is wrong by some seconds begins and ends leases
+and budget windows by so much early or late: an operation whose owner's clock is behind, or whose finder's is ahead, can
+be declared UNKNOWN while it still runs. Its owner cannot settle it then (the fence has risen) and what it held stays
+held: never spent twice, never done twice, never freed. No order of events is ever taken from a clock.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from gateway.ledger.admission import Admitting
+from gateway.ledger.book import Book, Head
+from gateway.ledger.entries import LastBoot, Owner, Search
+from gateway.ledger.halts import Halt, Setting
+from gateway.ledger.journal import Chain, Diary
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing, Noting
+from gateway.ledger.postgres_book import PostgresSource
+from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
+from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
+from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
+from gateway.ledger.postgres_writer import PostgresWriter
+from gateway.ledger.queue import PATIENCE_S
+from gateway.ledger.repeats import repeat_of, shown
+from gateway.ledger.settlement import Settling
+from gateway.terms.caller import Caller
+from gateway.terms.clock import Clock
+from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.ids import BootId, OperationId
+from gateway.terms.operations import (
+    Admission,
+    Operation,
+    OperationKey,
+    Receipt,
+    Replay,
+    Reservation,
+    Settlement,
+    State,
+)
+from gateway.terms.verdict import Refusal
+
+CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
+
+_RUNNING: Final = (State.DISPATCHED,)
+
+_LAST_BOOT: Final = (
+    "SELECT b.boot, a.sequence, a.leaf, a.link FROM boots b JOIN audit a USING (instance, boot) WHERE instance = $1"
+    " ORDER BY b.number DESC, a.sequence DESC LIMIT 1"
+)
+_BOOT_USED: Final = "SELECT count(*) FROM boots WHERE instance = $1 AND boot = $2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is there between start and close."""
+
+    writer: PostgresWriter
+    reader: PostgresReader
+    links: tuple[Link, Link]
+    tasks: asyncio.TaskGroup
+
+
+class PostgresLedger:
+    """See `Ledger` in `gateway.call.stations`; besides, it is started, closed, and takes halts, as `SqliteLedger` is.
+
+    One task writes and one reads, each over a connection of its own; both make a lost connection anew.
+    """
+
+    def __init__(self, url: str, *, clock: Clock, chain: Chain, diary: Diary, patience_s: float = PATIENCE_S) -> None:
+        self._url = url
+        self._patience_s = patience_s
+        self._clock = clock
+        self._chain = chain
+        self._diary = diary
+        self._opened: _Opened | None = None
+
+    async def start(self) -> Receipt:
+        """Connect, make the tables or bring them up to date, and begin this boot's chain.
+
+        Gives the boot record's receipt. Raises `LedgerDatabaseError` with what to do; then the gateway must not start.
+        """
+        if self._opened is not None:
+            raise LedgerDatabaseError("the ledger is open already")
+        connection = await connect_first(self._url)
+        try:
+            before = await _prepared(connection, self._chain)
+        except (SchemaError, BootRepeatedError, asyncpg.PostgresError) as error:
+            raise LedgerDatabaseError(f"cannot use the database as ledger: {error}") from error
+        except LOST as error:
+            raise LedgerDatabaseError(unreachable(error)) from error
+        finally:
+            await Link(self._url, connection).close()
+        async with AsyncExitStack() as undoing:
+            self._opened = await self._begun(before)
+            undoing.push_async_callback(self._let_go)
+            try:
+                receipt = await self._opened.writer.do(Beginning(self._diary))
+                await self._lose(lambda: Search(states=_RUNNING, lease_before_unix_us=self._clock.unix_us()))
+            except (LedgerUnavailableError, BootRepeatedError) as error:
+                raise LedgerDatabaseError(f"cannot begin the record: {error}") from error
+            undoing.pop_all()
+        return receipt
+
+    async def close(self) -> Receipt:
+        """Write what was ordered, then the closing record, and let the database go. Later orders are refused.
+
+        What this instance still runs is recorded as lost: nobody will record its outcome. Gives the closing record's
+        receipt. Raises `LedgerUnavailableError` when it cannot be written; the connections are let go all the same.
+        """
+        opened = self._now_open()
+        try:
+            own = Search(states=_RUNNING, owner=Owner(self._chain.instance, self._chain.boot))
+            await self._lose(lambda: own)
+            return await opened.writer.do(Ending(self._diary))
+        finally:
+            await self._let_go()
+
+    async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
+        """What an earlier call with this key means for one with this digest; None where there was none."""
+        earlier = await self._now_open().reader.read(ByKey(key))
+        return None if earlier is None else repeat_of(earlier.operation, digest)
+
+    async def get(self, operation: OperationId, caller: Caller) -> Operation | None:
+        """An operation of this caller; another's is as absent as none."""
+        return shown(await self._now_open().reader.read(ById(operation)), caller)
+
+    async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
+        """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Admitting(admission, self._clock.unix_us()))
+
+    async def settle(self, settlement: Settlement) -> Operation:
+        """Make outcome, charges and record durable in one commit.
+
+        Raises `AlreadySettledError` for a second time, `SettlementError` for charges that cannot be, and
+        `LedgerUnavailableError`; nothing was changed then, except perhaps where PostgreSQL was lost during the commit.
+        """
+        return await self._now_open().writer.do(Settling(settlement))
+
+    async def note(self, record: bytes) -> Receipt:
+        """Make a record durable that belongs to no operation, such as a refusal. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Noting(record))
+
+    async def halt(self, halt: Halt, record: bytes) -> Receipt:
+        """Set or release a halt switch, with its record. After this, no instance admits anything of its scope."""
+        return await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
+
+    async def _begun(self, before: LastBoot | None) -> _Opened:
+        links = Link(self._url), Link(self._url)
+        source = PostgresSource(before)
+        writer = PostgresWriter(
+            links[0], Book(source, self._chain, Head(0, NOTHING_BEFORE)), source, patience_s=self._patience_s
+        )
+        reader = PostgresReader(links[1])
+        tasks = await asyncio.TaskGroup().__aenter__()
+        tasks.create_task(writer.serve())
+        tasks.create_task(reader.serve())
+        return _Opened(writer, reader, links, tasks)
+
+    async def _lose(self, search: Callable[[], Search]) -> None:
+        """Everything that is found, in commits of a bounded size."""
+        lost = search()
+        while await self._now_open().writer.do(Losing(self._diary, lost)) == lost.limit:
+            lost = search()
+
+    async def _let_go(self) -> None:
+        """End both tasks after what they have, and both connections."""
+        opened, self._opened = self._now_open(), None
+        opened.writer.close()
+        opened.reader.close()
+        # Never with the error that ends this life: the group would cut a commit for it.
+        await opened.tasks.__aexit__(None, None, None)
+        for link in opened.links:
+            await link.close()
+
+    def _now_open(self) -> _Opened:
+        if self._opened is None:
+            raise LedgerUnavailableError(CLOSED)
+        return self._opened
+
+
+async def _prepared(connection: Connection, chain: Chain) -> LastBoot | None:
+    """Make the tables ready, and find the end of this instance's boot before."""
+    await migrate(connection)
+    if await connection.fetchval(_BOOT_USED, chain.instance, chain.boot):
+        raise BootRepeatedError(f"the boot id {chain.boot} of {chain.instance} was used before: start with a new one")
+    for boot, sequence, leaf, link in await connection.fetch(_LAST_BOOT, chain.instance):
+        last = Receipt(instance=chain.instance, boot=BootId(boot), sequence=sequence, leaf_hash=leaf)
+        return LastBoot(last, link)
+    return None
