@@ -41,7 +41,7 @@ path = "{policies}"
 name = "flash"
 upstream_id = "gemini-3.5-flash"
 description = "Fast and cheap."
-max_output_tokens = 2048
+max_output_tokens = {output_tokens_max}
 constraints = ["json_schema", "choice"]
 input_usd_per_million = "0.30"
 output_usd_per_million = "2.50"
@@ -80,13 +80,13 @@ BUDGETS: Final = """\
 scope = "tenant:demo"
 unit = "cost_usd"
 window = "month"
-amount = "500"
+amount = "{cost_usd_month}"
 
 [[budgets]]
 scope = "team:desk"
 unit = "cost_usd"
 window = "day"
-amount = "50"
+amount = "{cost_usd_day}"
 
 [[budgets]]
 scope = "team:desk"
@@ -123,9 +123,13 @@ class Plan:
     notional_usd_max: str = "10000"
     exposure_usd_max: str = "50000"
     notional_usd_day: str = "50000"
+    cost_usd_month: str = "500"
+    cost_usd_day: str = "50"
     tokens_hour: str = "2000000"
     calls_hour: str = "1000"
     calls_run: str = "50"
+    output_tokens_max: int = 2048
+    """Of one answer of the model."""
     with_agent: bool = True
     with_door: bool = True
     cash_usd: int = CASH_USD
@@ -291,6 +295,8 @@ def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
     """A gateway's configuration file; a relative ledger is beside it."""
     budgets = BUDGETS.format(
         notional_usd_day=plan.notional_usd_day,
+        cost_usd_month=plan.cost_usd_month,
+        cost_usd_day=plan.cost_usd_day,
         tokens_hour=plan.tokens_hour,
         calls_hour=plan.calls_hour,
         calls_run=plan.calls_run,
@@ -302,6 +308,7 @@ def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
         exchange_url=around.exchange_url,
         ledger=ledger,
         policies=shipped_policies(),
+        output_tokens_max=plan.output_tokens_max,
         notional_usd_max=plan.notional_usd_max,
         exposure_usd_max=plan.exposure_usd_max,
         agent_email=around.agent_email,

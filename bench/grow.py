@@ -1,0 +1,79 @@
+"""`just bench grow`: the gateway's processor time for a call, at few and at many streams at the same time.
+
+Every call is a governed stream of 16 deltas, 10 ms apart, so that as many run at once as are asked for. What a call
+costs must not grow with how many there are.
+"""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Iterator
+from statistics import median
+
+from agent.client.contract import ChatRequest, Content, FinishReason, Part, Role
+from agent.client.gateway import GatewayClient, Patience
+from agent.tokens import MetadataTokens
+from bench.rig import AMPLE, Report, arguments, cpu_s, rig
+from localcloud.demo.town import AUDIENCE, Town
+
+PROMPT = "@pace deltas=16 interval_ms=10 size=5\nSay something."
+CALLS_LEAST = 128
+"""Of one round: the kernel counts processor time in hundredths of a second."""
+CONNECTIONS = 16
+
+
+async def measured(report: Report, asked: Namespace) -> None:
+    """Fill the report."""
+    levels = [int(count) for count in asked.streams.split(",")]
+    async with rig(AMPLE) as (town, _), MetadataTokens(town.metadata("agent")) as tokens:
+        patience = Patience(attempts=1)
+        async with GatewayClient(
+            town.gateway_url, tokens, audience=AUDIENCE, connections=CONNECTIONS, patience=patience
+        ) as client:
+            await _round(client, 64, CALLS_LEAST)
+            costs: dict[int, list[float]] = {count: [] for count in levels}
+            for _ in range(asked.rounds):
+                for count in levels:
+                    costs[count].append(await _cost_us(town, client, count))
+    for count in levels:
+        report.figure(f"cpu_us_per_call_{count}_streams", costs[count], 0)
+    medians = [median(costs[count]) for count in levels]
+    report.figures["growth"] = round(max(medians) / min(medians), 3)
+    report.figures["growth_over_one_stream"] = round(max(medians) / medians[0], 3)
+    report.bound("growth_over_one_stream", "<=", 1.5)
+
+
+async def _cost_us(town: Town, client: GatewayClient, count: int) -> float:
+    calls = max(CALLS_LEAST, 2 * count)
+    used = cpu_s(town.gateway)
+    await _round(client, count, calls)
+    return (cpu_s(town.gateway) - used) / calls * 1e6
+
+
+async def _round(client: GatewayClient, count: int, calls: int) -> None:
+    left = iter(range(calls))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(_caller(client, left))
+
+
+async def _caller(client: GatewayClient, left: Iterator[int]) -> None:
+    request = ChatRequest(model="flash", contents=[Content(role=Role.USER, parts=[Part(text=PROMPT)])])
+    for _ in left:
+        events = [event async for event in client.chat(request)]
+        finish = events[-1].finish
+        if finish is None or finish.reason not in (FinishReason.STOP, FinishReason.MAX_TOKENS):
+            raise RuntimeError(f"a stream ended with {finish}")
+
+
+def main() -> int:
+    """Run it."""
+    parser = arguments(__doc__)
+    parser.add_argument("--streams", default="1,16,64,256,1000", help="numbers of concurrent streams, the first is one")
+    asked = parser.parse_args()
+    report = Report(bench="grow")
+    asyncio.run(measured(report, asked))
+    return report.close(asked)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
