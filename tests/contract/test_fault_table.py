@@ -14,6 +14,7 @@ from whole import FLASH, agent, budget, world
 
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import AccessToken, CachedToken
+from gateway.llm.route import sole
 from gateway.llm.vertex import Vertex, VertexConfig
 from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, Role, RunTools
 
@@ -182,7 +183,9 @@ async def gateway(row, folder):
             place = {"project": "local-project", "location": "global", "endpoint": around.vertex.url}
             config = VertexConfig(**place, **row.patience)
             upstream = Vertex(config, around.session, CachedToken(given(around.clock), around.clock))
-            return replace(stations, models=ModelCatalogue({model.name: (model, upstream)}))
+            return replace(
+                stations, models=ModelCatalogue({model.name: sole(model, upstream, around.clock)}, around.clock)
+            )
 
         async with around.gateway(folder, [agent(budgets=BUDGETS)], wrapped=patient) as whole:
             yield whole
