@@ -44,6 +44,7 @@ from generated.agentic.gateway.v1 import (
     Operation,
     Resumable,
     ResumeChatRequest,
+    WatchOperationRequest,
 )
 from generated.agentic.gateway.v1.codec import CODECS
 from generated.agentic.gateway.v1.services import METHODS
@@ -211,6 +212,33 @@ class GatewayClient:
     async def get_operation(self, operation_id: str, *, report: CallReport | None = None) -> Operation:
         """What became of an operation of this agent."""
         return await self._unary(GetOperationRequest(operation_id=operation_id), Operation, report)
+
+    async def watch_operation(
+        self, operation_id: str, *, timeout_s: float | None = None, report: CallReport | None = None
+    ) -> AsyncGenerator[Operation, None]:
+        """An operation of this agent now and at every change, until it is SUCCEEDED or FAILED or the time is up.
+
+        It has no effect, so it is tried again also after a change was heard; a change may then be heard twice.
+        """
+        call = self._call(
+            WatchOperationRequest(operation_id=operation_id),
+            report,
+            self._patience.stream_timeout_s if timeout_s is None else timeout_s,
+        )
+        decode = cast("Callable[[bytes], Operation]", CODECS[Operation].decode)
+        while True:
+            reply: Reply | None = None
+            try:
+                reply = await self._opened(call)
+                while (message := await reply.next()) is not None:
+                    yield _read(decode, message)
+            except GatewayError as error:
+                _close(reply, call)  # as above
+                await self._again(call, error)
+            else:
+                return
+            finally:
+                _close(reply, call)
 
     async def _unary(
         self, request: object, answer: type[Answer], report: CallReport | None, timeout_s: float | None = None

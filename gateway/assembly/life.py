@@ -16,9 +16,12 @@ from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
 from gateway.audit.usage_pages import RecordedUsage, SqlitePages
+from gateway.call.changes import Changes
 from gateway.call.effects import EffectTasks
 from gateway.call.lasting import Bounds, LastingStreams
+from gateway.call.recover import Recovery
 from gateway.call.stations import Stations, Witness
+from gateway.call.unsettled import Unsettled
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
 from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
 from gateway.identity.token import Expected
@@ -104,7 +107,11 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             effects=effects,
             clock=parts.clock,
             ids=parts.ids,
+            changes=Changes(),
+            unsettled=Unsettled(),
+            bell=asyncio.Event(),
         )
+        await stack.enter_async_context(_recovering(Recovery(stations)))
         lasting = await stack.enter_async_context(LastingStreams(_bounds(settings.file.streams)))
         table = contract(ModelService(stations, lasting), ToolService(stations), OperatorService(stations))
         server = GatewayServer(table, WireConfig(), parts.clock, parts.ids, witness)
@@ -171,6 +178,18 @@ async def _awaited(ending: Ending) -> AsyncIterator[EffectTasks]:
         yield effects
     finally:
         await ending.await_effects(effects)
+
+
+@asynccontextmanager
+async def _recovering(recovery: Recovery) -> AsyncIterator[None]:
+    """The recovery goes on until the calls have ended, however they end; what it is just looking for, effects end."""
+    group = await asyncio.TaskGroup().__aenter__()
+    task = group.create_task(recovery.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await group.__aexit__(None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Whether the records tell whole stories: one intent and one ending for each operation, as the table says."""
+"""Whether the records tell whole stories: one intent, one ending and what came after it, as the table says."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -24,6 +24,15 @@ CREATE TABLE seen(
 
 _OPEN: Final = "dispatched"
 
+_AFTER: Final = {
+    "outcome": _OPEN,
+    "lost": _OPEN,
+    "reconciled": "unknown",
+    "resolved": "unknown",
+    "followed": "succeeded",
+}
+"""What an operation must have come to before a record of this kind tells how it went on."""
+
 _RECORDED_AS: Final = {"reconciling": "unknown"}
 """An operation whose service is being asked is still unknown to the records."""
 
@@ -47,12 +56,11 @@ class Stories:
                 (contents.operation, _OPEN, *place),
             )
             return None if added.rowcount else f"a second intent of the operation {contents.operation}"
-        if contents.kind in ("outcome", "lost"):
-            state = contents.state if contents.kind == "outcome" else "unknown"
+        if contents.kind in _AFTER:
             ended = self._scratch.execute(
                 "UPDATE seen SET state = ?, ending_instance = ?, ending_boot = ?, ending_sequence = ?, ending_leaf = ?"
                 " WHERE operation = ? AND state = ?",
-                (state, *place, contents.operation, _OPEN),
+                (contents.state, *place, contents.operation, _AFTER[contents.kind]),
             )
             return None if ended.rowcount else self._unexpected(contents)
         return None
@@ -76,9 +84,11 @@ class Stories:
         return _bad(row[0], "its records are there and the table has no such operation", intent)
 
     def _unexpected(self, contents: Contents) -> str:
-        known = self._scratch.execute("SELECT 1 FROM seen WHERE operation = ?", (contents.operation,)).fetchone()
-        if known:
+        known = self._scratch.execute("SELECT state FROM seen WHERE operation = ?", (contents.operation,)).fetchone()
+        if known and contents.kind in ("outcome", "lost"):
             return f"a second ending of the operation {contents.operation}"
+        if known:
+            return f"the operation {contents.operation} is {contents.kind}, and before it was {known[0]}"
         return f"an ending of the operation {contents.operation}, which has no intent"
 
     def _compared(self, stored: StoredOperation) -> str | None:

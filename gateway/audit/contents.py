@@ -4,18 +4,30 @@ from typing import Final
 
 import msgspec
 
-KINDS: Final = ("boot", "intent", "outcome", "lost", "refusal", "replay", "halt", "heartbeat", "close")
+KINDS: Final = (
+    *("boot", "intent", "outcome", "lost", "reconciled", "resolved", "followed", "withdrawal"),
+    *("refusal", "replay", "halt", "heartbeat", "close"),
+)
 """Every kind of version 1. A record of another kind was not written by a gateway that this verifier knows."""
 
-ENDINGS: Final = {"succeeded", "failed", "unknown"}
+ENDINGS: Final = {
+    "outcome": {"succeeded", "failed", "unknown"},
+    "lost": {"unknown", "failed"},
+    "reconciled": {"succeeded", "failed"},
+    "resolved": {"succeeded", "failed"},
+    "followed": {"succeeded"},
+}
+"""What a record may say that an operation came to. Those after the first two come after an ending."""
 
 
 class Before(msgspec.Struct, frozen=True):
-    """What a boot record says of the end of the boot before."""
+    """What a boot record says of the end of the boot before, or a later ending of the ending before."""
 
     boot: str
     sequence: int
-    link: str
+    link: str = ""
+    leaf: str = ""
+    instance: str = ""
 
     def place(self) -> tuple[str, int, bytes]:
         """Boot, sequence and link."""
@@ -45,8 +57,8 @@ def read(record: bytes) -> Contents | str:
         return f"it is not a record: {error}"
     if contents.v != 1 or contents.kind not in KINDS:
         return f"its kind {contents.kind!r} of version {contents.v} is unknown: verify with the gateway that wrote it"
-    if contents.kind in ("intent", "outcome", "lost") and not contents.operation:
+    if contents.kind in ("intent", "withdrawal", *ENDINGS) and not contents.operation:
         return "it names no operation"
-    if contents.kind == "outcome" and contents.state not in ENDINGS:
+    if contents.kind in ENDINGS and contents.state not in ENDINGS[contents.kind]:
         return f"it tells no ending: {contents.state!r}"
     return contents

@@ -12,11 +12,13 @@ from typing import Final
 import msgspec
 
 from gateway.audit.redaction import KEY_BYTES_MIN, Veil
+from gateway.terms.aftercare import Watched
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk, Unformed
 from gateway.terms.clock import Clock
 from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.ids import BootId, InstanceId
 from gateway.terms.operations import Claim, Failed, Failure, Operation, Outcome, Receipt, State, Succeeded, Unknown
+from gateway.terms.overview import Halt, Overview
 from gateway.terms.verdict import Refusal
 
 VERSION: Final = 1
@@ -84,23 +86,6 @@ class Records:
         }
         return self._of_call("refusal", evidence, fields)
 
-    def operator_refusal(self, act: OperatorAct, refusal: Refusal) -> bytes:
-        """The record of a refused call of a known operator."""
-        return one_line(
-            {
-                "v": VERSION,
-                "kind": "refusal",
-                "time_us": act.at_unix_us,
-                "request": act.request,
-                "principal": act.operator.principal,
-                "email": act.operator.email,
-                "operator": act.operator.name,
-                "ask": act.what,
-                "about": act.about[:ABOUT_LENGTH_MAX],
-                "refusal": _refusal(refusal, None),
-            }
-        )
-
     def replay(self, evidence: Evidence, operation: Operation) -> bytes:
         """The record of a stored answer that was given again."""
         fields = _ask_fields(evidence.ask, self._veil(evidence))
@@ -119,14 +104,38 @@ class Records:
         """A record that nothing happened: bounds for how long the end of a chain can have been cut off unseen."""
         return self._of_ledger("heartbeat", {"boot": self._boot})
 
-    def lost(self, operation: Operation) -> bytes:
-        """The record of an operation whose process stopped before its outcome was durable: nobody knows."""
-        fields = {"operation": operation.id, "state": State.UNKNOWN, "tenant": operation.key.tenant}
-        return self._of_ledger("lost", {**fields, "principal": operation.key.principal, "tool": operation.key.tool})
+    def lost(self, operation: Operation, state: State) -> bytes:
+        """The record of an operation whose owner stopped without an outcome: unknown, or charged in full (failed)."""
+        return self._of_ledger("lost", {**_named(operation), "state": state})
 
-    def halt(self, scope: str, *, engaged: bool, reason: str, by: str) -> bytes:
+    def finding(self, watched: Watched, outcome: Succeeded | Failed) -> bytes:
+        """The record of what was found out later: the lost outcome, or how an effect that went on stands or ended."""
+        operation = watched.operation
+        kind = "reconciled" if watched.lost else "followed"
+        state = State.SUCCEEDED if isinstance(outcome, Succeeded) or not watched.lost else State.FAILED
+        fields = {**_named(operation), "state": state, "before": _place(operation.outcome)}
+        return self._of_ledger(kind, {**fields, **_found(outcome), "charges": dict(outcome.charges)})
+
+    def withdrawal(self, operation: Operation) -> bytes:
+        """The record that must be durable before an effect of a halted scope is cancelled."""
+        return self._of_ledger("withdrawal", _named(operation))
+
+    def resolution(self, act: OperatorAct, seen: Overview, outcome: Succeeded | Failed, reason: str) -> bytes:
+        """The record of an outcome that an operator decided on."""
+        operation = seen.operation
+        state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED
+        fields = {**_named(operation), "state": state, "before": _place(operation.outcome), "reason": reason}
+        return self._of_operator("resolved", act, {**fields, "charges": dict(outcome.charges)})
+
+    def halt(self, halt: Halt, act: OperatorAct) -> bytes:
         """The record of a halt switch that an operator set or released."""
-        return self._of_ledger("halt", {"scope": scope, "engaged": engaged, "reason": reason, "by": by})
+        fields = {"scope": halt.scope, "engaged": halt.engaged, "reason": halt.reason, "by": halt.by}
+        return self._of_operator("halt", act, fields)
+
+    def operator_refusal(self, act: OperatorAct, refusal: Refusal) -> bytes:
+        """The record of a refused call of a known operator."""
+        told = {"ask": act.what, "about": act.about[:ABOUT_LENGTH_MAX], "refusal": _refusal(refusal, None)}
+        return self._of_operator("refusal", act, told)
 
     def close(self) -> bytes:
         """The last record of a boot that ended cleanly: nothing of it may be missing."""
@@ -137,6 +146,12 @@ class Records:
 
     def _of_ledger(self, kind: str, fields: Mapping[str, object]) -> bytes:
         return one_line({"v": VERSION, "kind": kind, "time_us": self._clock.unix_us(), **fields})
+
+    def _of_operator(self, kind: str, act: OperatorAct, fields: Mapping[str, object]) -> bytes:
+        operator = act.operator
+        who = {"request": act.request, "principal": operator.principal, "email": operator.email}
+        head = {"v": VERSION, "kind": kind, "time_us": act.at_unix_us, **who, "operator": operator.name}
+        return one_line({**head, **fields})
 
     def _veil(self, evidence: Evidence) -> Veil | None:
         if isinstance(evidence.ask, ToolAsk):
@@ -217,6 +232,25 @@ def _ask_fields(ask: Ask | Unformed, veil: Veil | None) -> dict[str, object]:
             return {"ask": ask.name, "about": ask.operation}
         case Unformed():
             return {"ask": ask.name, "about": ask.about[:ABOUT_LENGTH_MAX]}
+
+
+def _named(operation: Operation) -> dict[str, object]:
+    key = operation.key
+    return {"operation": operation.id, "tenant": key.tenant, "principal": key.principal, "tool": key.tool}
+
+
+def _place(receipt: Receipt | None) -> dict[str, object] | None:
+    """Where the ending before stands."""
+    if receipt is None:
+        return None
+    place = {"instance": receipt.instance, "boot": receipt.boot, "sequence": receipt.sequence}
+    return {**place, "leaf": receipt.leaf_hash.hex()}
+
+
+def _found(outcome: Succeeded | Failed) -> dict[str, object]:
+    if isinstance(outcome, Succeeded):
+        return {"result": _bounded(outcome.result), "open": outcome.live}
+    return {"failure": _failure(outcome.failure, None), "open": False}
 
 
 def _claim_fields(claim: Claim) -> dict[str, object]:

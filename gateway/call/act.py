@@ -1,14 +1,19 @@
 """A governed tool call: who, may they, did a person agree, can they pay, do it exactly once, prove it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.call.governed import Governed, arrived
 from gateway.call.stations import Stations
-from gateway.terms.asks import ReadAsk, ToolRequest, Unformed
+from gateway.terms.asks import Effect, ReadAsk, ToolAsk, ToolRequest, Unformed
 from gateway.terms.limits import LEASE_MARGIN_MS
-from gateway.terms.operations import Admission, Failure, Operation, Outcome, Replay, Reservation, Unknown
+from gateway.terms.operations import Admission, Failed, Failure, Operation, Outcome, Replay, Reservation, Unknown
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import granted
+
+_UNREAD: Final = Failed(
+    failure=Failure(reason="gateway.fault", message="The gateway failed while it read; nothing was changed.")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +68,12 @@ async def _effect(call: Governed, admission: Admission) -> Operation | Replay:
     reserved = await call.admit(admission)
     if isinstance(reserved, Replay):
         return reserved
-    with call.passage.stages.stage("upstream"):
-        outcome = await _executed(call, reserved)
+    stopped = await call.stopped(reserved, admission)
+    if stopped is None:
+        with call.passage.stages.stage("upstream"):
+            outcome = await _executed(call, reserved)
+    else:
+        outcome = Failed(failure=Failure(reason=stopped.reason, message=stopped.sentence))
     return await call.settle(reserved, outcome)
 
 
@@ -73,6 +82,9 @@ async def _executed(call: Governed, reservation: Reservation) -> Outcome:
         return await call.at.tools.execute(reservation)
     except Exception as error:  # noqa: BLE001 - after the intent is durable nothing may end without an outcome
         call.tell("tool.failed", operation=reservation.operation, error=repr(error))
+        ask = reservation.permit.ask
+        if isinstance(ask, ToolAsk) and ask.tool.effect is Effect.READ:
+            return _UNREAD
         return Unknown(
             failure=Failure(
                 reason="gateway.fault",

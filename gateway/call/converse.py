@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.call.failures import BROKEN, refused
 from gateway.call.governed import Governed, arrived
-from gateway.call.prompted import Prompt, PromptRequest, prompted, reserved
+from gateway.call.prompted import Prompt, PromptRequest, prompted, reserved, unstopped
 from gateway.call.stations import Stations
 from gateway.call.tally import Tally
 from gateway.call.told import Closed, Spent, Told
@@ -63,6 +63,7 @@ async def _answered(call: Governed, ask: ChatAsk, model: Model) -> AsyncGenerato
         permit = await call.permit(ask)
         admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
     reservation = await reserved(call, admission)
+    await unstopped(call, reservation, admission)
     async with aclosing(_streamed(call, reservation, Tally(ask=ask, model=model))) as told:
         async for event in told:
             yield event

@@ -4,7 +4,7 @@ import json
 
 from gateway.call.failures import CUT, failure, refused
 from gateway.call.governed import arrived
-from gateway.call.prompted import PromptRequest, prompted, reserved
+from gateway.call.prompted import PromptRequest, prompted, reserved, unstopped
 from gateway.call.stations import Stations
 from gateway.terms.asks import CountAsk, Unformed
 from gateway.terms.conversation import TokenCount
@@ -24,6 +24,7 @@ async def count(at: Stations, passage: Passage, request: PromptRequest) -> Token
         permit = await call.permit(ask)
         admission = call.admission(permit, Demand(amounts={Unit.CALLS: 1}), CHAT_LEASE_MS)
     reservation = await reserved(call, admission)
+    await unstopped(call, reservation, admission)
     outcome: Outcome = CUT
     try:
         with passage.stages.stage("upstream"):

@@ -25,6 +25,8 @@ from gateway.terms.operations import (
     Replay,
     Reservation,
     Settlement,
+    Succeeded,
+    Unknown,
 )
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Hold, Kind, Permit, Refusal, RefusedError, granted
@@ -34,6 +36,9 @@ NO_FACTS: Final[Facts] = MappingProxyType({})
 NEEDED_S: Final = COMMIT_RESERVE_S + UPSTREAM_RESERVE_S
 """What the stages after admission take at least."""
 
+LOOK_AFTER_US: Final = 1_000_000
+"""When an effect that is unknown or goes on is looked for first."""
+
 _LATE_S: Final = 0.001
 """A call that ends so shortly before its deadline was ended by it."""
 
@@ -41,6 +46,11 @@ _LATE: Final = Refusal(
     kind=Kind.LATE,
     reason="deadline.passed",
     sentence="The deadline passed before the call was admitted; nothing was sent. Call again with a longer timeout.",
+)
+_UNREADABLE: Final = Refusal(
+    kind=Kind.UNAVAILABLE,
+    reason="halt.unreadable",
+    sentence="The halt switches could not be read right before the call was sent, so it was not; try again later.",
 )
 _FAULT: Final = Refusal(
     kind=Kind.INTERNAL,
@@ -145,22 +155,46 @@ class Governed:
     async def settle(self, reservation: Reservation, outcome: Outcome) -> Operation:
         """Prove it: outcome, charges and record durable in one commit. To be run as an effect.
 
-        Where that fails, the operation stays open and everything held until the next start makes it UNKNOWN; the
-        caller must not think that nothing happened.
+        Where that fails, the operation stays open and everything held until the recovery has made it durable after
+        all, or its lease ends; the caller must not think that nothing happened.
         """
         operation = reservation.operation
         try:
-            record = self.at.recorder.outcome(self.evidence(operation, reservation.permit.rules), outcome)
+            settlement = self._settlement(reservation, outcome)
             with self.passage.stages.stage("settle"):
-                settled = await self.at.ledger.settle(
-                    Settlement(reservation=reservation, outcome=outcome, record=record)
-                )
+                settled = await self._settled(settlement)
         except Exception as error:
             what = type(outcome).__name__.lower()
             self.tell("outcome.record_failed", operation=operation, outcome=what, error=repr(error))
             raise RefusedError(_unrecorded(operation)) from error
         spent = {name: round(spent_ns / 1e6, 3) for name, spent_ns in self.passage.stages.spent_ns().items()}
         self.tell("call.settled", operation=operation, state=settled.state.value, stages_ms=spent)
+        return settled
+
+    async def stopped(self, reservation: Reservation, admission: Admission) -> Refusal | None:
+        """Right before the effect, once more: why it must not leave after all. What cannot be read stops it."""
+        try:
+            refusal = await self.at.ledger.stopped(reservation, admission.care.halts)
+        except LedgerUnavailableError as error:
+            refusal = _UNREADABLE
+            self.tell("halt.unreadable", operation=reservation.operation, error=str(error))
+        if refusal is not None:
+            self.tell("call.stopped", operation=reservation.operation, reason=refusal.reason)
+        return refusal
+
+    def _settlement(self, reservation: Reservation, outcome: Outcome) -> Settlement:
+        record = self.at.recorder.outcome(self.evidence(reservation.operation, reservation.permit.rules), outcome)
+        unfinished = isinstance(outcome, Unknown) or (isinstance(outcome, Succeeded) and outcome.live)
+        look_us = self.at.clock.unix_us() + LOOK_AFTER_US if unfinished else None
+        return Settlement(reservation=reservation, outcome=outcome, record=record, look_unix_us=look_us)
+
+    async def _settled(self, settlement: Settlement) -> Operation:
+        try:
+            settled = await self.at.ledger.settle(settlement)
+        except LedgerUnavailableError:
+            self.at.unsettled.keep(settlement)
+            raise
+        self.at.changes.tell(settled.id)
         return settled
 
     def evidence(self, operation: OperationId, rules: tuple[RuleId, ...]) -> Evidence:

@@ -7,12 +7,12 @@ from typing import Final
 
 from gateway.call.governed import Governed, note_operator
 from gateway.call.stations import Stations
-from gateway.ledger.halts import Halt
 from gateway.terms.asks import Unformed
 from gateway.terms.caller import Operator
 from gateway.terms.evidence import OperatorAct
 from gateway.terms.halts import reason_fault, scope_fault
 from gateway.terms.operations import Receipt
+from gateway.terms.overview import Halt, HaltStanding
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import Kind, Refusal, RefusedError, malformed
 
@@ -89,9 +89,17 @@ async def _switch(call: Operated, scope: str, reason: str, *, engaged: bool) -> 
             if fault:
                 raise RefusedError(malformed(field, fault))
     halt = Halt(scope=scope, engaged=engaged, reason=reason, by=call.operator.name)
-    record = call.at.recorder.halt(scope, engaged=engaged, reason=reason, by=call.operator.name)
+    record = call.at.recorder.halt(halt, call.act)
     # Whether or not the operator waits for the answer, the switch is thrown.
     with call.passage.stages.stage("commit"):
         receipt = await call.at.effects.start(call.at.ledger.halt(halt, record))
+    # What is open in its scope is withdrawn at once, here or by whichever instance is first.
+    call.at.bell.set()
     call.tell("halt.set" if engaged else "halt.lifted", reason=reason)
     return Switched(halt=halt, record=receipt)
+
+
+async def list_halts(at: Stations, passage: Passage) -> tuple[HaltStanding, ...]:
+    """Every switch that was ever set, and what of its scope is not at its end yet."""
+    await operating(at, passage, "list_halts")
+    return await at.ledger.halts()

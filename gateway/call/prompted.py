@@ -11,8 +11,8 @@ from gateway.terms.asks import RunTools, ToolDeclaration
 from gateway.terms.conversation import Conversation
 from gateway.terms.ids import ModelName, RunId
 from gateway.terms.models import Model
-from gateway.terms.operations import Admission, Replay, Reservation
-from gateway.terms.verdict import granted
+from gateway.terms.operations import Admission, Failed, Failure, Replay, Reservation
+from gateway.terms.verdict import RefusedError, granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,19 @@ async def reserved(call: Governed, admission: Admission) -> Reservation:
     if isinstance(verdict, Replay):
         raise TypeError("a call without a key of its own cannot be a repeat")
     return verdict
+
+
+async def unstopped(call: Governed, reservation: Reservation, admission: Admission) -> None:
+    """Raise `RefusedError`, with the hold settled, if a switch was set since the call was admitted."""
+    try:
+        stopped = await call.stopped(reservation, admission)
+    except asyncio.CancelledError:
+        call.at.effects.start(call.settle(reservation, LEFT_BEFORE))
+        raise
+    if stopped is not None:
+        failure = Failure(reason=stopped.reason, message=stopped.sentence)
+        await call.at.effects.start(call.settle(reservation, Failed(failure=failure)))
+        raise RefusedError(stopped)
 
 
 async def _undone(call: Governed, admitting: "asyncio.Future[Reservation | Replay]") -> None:

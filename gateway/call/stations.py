@@ -1,11 +1,14 @@
 """What a call needs of each station, and the value that joins them."""
 
-from asyncio import Future
+from asyncio import Event, Future
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from gateway.ledger.halts import Halt
+from gateway.call.changes import Changes
+from gateway.call.keeping import Aftercare, Oversight
+from gateway.call.unsettled import Unsettled
+from gateway.terms.aftercare import Finding, Watched
 from gateway.terms.asks import Ask, ToolAsk, ToolDeclaration, ToolRequest
 from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock, IdSource
@@ -17,6 +20,7 @@ from gateway.terms.operations import (
     Admission,
     Claim,
     Demand,
+    Failed,
     Operation,
     OperationKey,
     Outcome,
@@ -24,7 +28,9 @@ from gateway.terms.operations import (
     Replay,
     Reservation,
     Settlement,
+    Succeeded,
 )
+from gateway.terms.overview import Halt, Overview
 from gateway.terms.usage import UsageQuery, UsageReport
 from gateway.terms.verdict import Hold, Permit, Refusal
 
@@ -47,7 +53,7 @@ class Policy(Protocol):
         ...
 
 
-class Ledger(Protocol):
+class Ledger(Aftercare, Oversight, Protocol):
     """Can they pay, and exactly once."""
 
     async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
@@ -62,16 +68,19 @@ class Ledger(Protocol):
         """Make key, holds and intent durable in one commit, or nothing of it."""
         ...
 
+    async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
+        """Right before the effect: why it must not leave after all; None if nothing stops it.
+
+        A switch of one of these scopes is set, or the operation has another owner by now. Unreadable is a refusal.
+        """
+        ...
+
     async def settle(self, settlement: Settlement) -> Operation:
         """Make outcome, charges and record durable in one commit."""
         ...
 
     async def note(self, record: bytes) -> Receipt:
         """Make a record durable that belongs to no operation, such as a refusal."""
-        ...
-
-    async def halt(self, halt: Halt, record: bytes) -> Receipt:
-        """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
         ...
 
 
@@ -129,6 +138,10 @@ class Tools(Protocol):
         """Do it, at most once. Never raises for anything that the service did."""
         ...
 
+    async def look(self, watched: Watched) -> Finding:
+        """Ask by our id what became of an effect, and cancel what is open of it if it is to be withdrawn."""
+        ...
+
 
 class Recorder(Protocol):
     """Prove it: writes what happened as bytes, which the ledger stores and chains."""
@@ -153,8 +166,24 @@ class Recorder(Protocol):
         """The record of a refused call of a known operator."""
         ...
 
-    def halt(self, scope: str, *, engaged: bool, reason: str, by: str) -> bytes:
+    def halt(self, halt: Halt, act: OperatorAct) -> bytes:
         """The record of a halt switch that an operator set or released."""
+        ...
+
+    def resolution(self, act: OperatorAct, seen: Overview, outcome: Succeeded | Failed, reason: str) -> bytes:
+        """The record of an outcome that an operator decided on."""
+        ...
+
+    def finding(self, watched: Watched, outcome: Succeeded | Failed) -> bytes:
+        """The record of what was found out later."""
+        ...
+
+    def withdrawal(self, operation: Operation) -> bytes:
+        """The record that must be durable before an effect of a halted scope is cancelled."""
+        ...
+
+    def heartbeat(self) -> bytes:
+        """The record that nothing happened."""
         ...
 
 
@@ -201,3 +230,7 @@ class Stations:
     effects: Effects
     clock: Clock
     ids: IdSource
+    changes: Changes
+    unsettled: Unsettled
+    bell: Event
+    """Rung when there is something to look after at once."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
-from gateway.ledger.halts import engaged
+from gateway.ledger.halts import engaged, halt_refusal
 from gateway.ledger.repeats import repeat_of
 from gateway.ledger.states import Event, following
 from gateway.ledger.tables import BALANCES, HALTS, Row
@@ -37,7 +37,7 @@ class Admitting:
         admission = self.admission
         return Reads(
             keys=(admission.key,),
-            watched=tuple((HALTS, (scope,)) for scope in _scopes(admission, _described(admission.permit.ask))),
+            watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
             rows=tuple((BALANCES, _place(claim)) for claim in admission.claims),
         )
 
@@ -47,9 +47,7 @@ class Admitting:
         described = _described(admission.permit.ask)
         _refuse_defects(admission)
         verdict = (
-            _halted(book, admission, described)
-            or _repeated(book, admission.key, described.digest)
-            or _exhausted(book, admission)
+            _halted(book, admission) or _repeated(book, admission.key, described.digest) or _exhausted(book, admission)
         )
         if verdict is not None:
             return verdict
@@ -69,23 +67,9 @@ class Admitting:
         )
 
 
-def _scopes(admission: Admission, described: "_Described") -> tuple[str, ...]:
-    """All scopes in which a switch stops this call."""
-    caller = admission.permit.caller
-    return "all", f"tenant:{caller.tenant}", f"team:{caller.team}", f"agent:{caller.agent}", described.halted_by
-
-
-def _halted(book: Book, admission: Admission, described: "_Described") -> Refusal | None:
-    halted = engaged(book, _scopes(admission, described))
-    if halted is None:
-        return None
-    scope, reason = halted
-    return Refusal(
-        kind=Kind.FORBIDDEN,
-        reason="halt.engaged",
-        sentence=f"The operator has halted {scope}: {reason}. Wait until the operator releases it.",
-        policy_hash=admission.permit.policy_hash,
-    )
+def _halted(book: Book, admission: Admission) -> Refusal | None:
+    halted = engaged(book, admission.care.halts)
+    return None if halted is None else halt_refusal(*halted, admission.permit.policy_hash)
 
 
 def _repeated(book: Book, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
@@ -157,7 +141,14 @@ def _stored(admitting: Admitting, described: "_Described", intent: Receipt) -> S
         lease_until_unix_us=admitting.now_unix_us + admission.lease_ms * 1_000,
     )
     owner = Owner(intent.instance, intent.boot)
-    return Stored(operation=operation, kind=described.kind, run=described.run, owner=owner, fence=FIRST_FENCE)
+    return Stored(
+        operation=operation,
+        kind=described.kind,
+        run=described.run,
+        owner=owner,
+        fence=FIRST_FENCE,
+        care=admission.care,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +156,6 @@ class _Described:
     """What an ask is to the ledger."""
 
     kind: str
-    halted_by: str
-    """The halt scope of the tool or model."""
     version: str
     run: str
     digest: bytes
@@ -175,10 +164,10 @@ class _Described:
 def _described(ask: Ask) -> _Described:
     match ask:
         case ToolAsk():
-            return _Described("tool", f"tool:{ask.tool.name}", ask.tool.version, ask.run, ask.digest)
+            return _Described("tool", ask.tool.version, ask.run, ask.digest)
         case ChatAsk():
-            return _Described("chat", f"model:{ask.model}", "", ask.run, ask.digest)
+            return _Described("chat", "", ask.run, ask.digest)
         case CountAsk():
-            return _Described("count", f"model:{ask.model}", "", "", ask.digest)
+            return _Described("count", "", "", ask.digest)
         case _:
             raise AdmissionError(f"{ask.name} only reads the gateway itself: it needs no reservation")

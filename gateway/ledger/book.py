@@ -50,7 +50,7 @@ class Source(Protocol):
         ...
 
     def holds(self, stored: Stored) -> tuple[Hold, ...]:
-        """The holds of an operation that are held or kept."""
+        """The holds of an operation, also those that were charged or given back."""
         ...
 
     def found(self, search: Search) -> list[Stored]:
@@ -190,10 +190,14 @@ class Book:
 
     def holds(self, stored: Stored) -> list[Hold]:
         """What the operation holds: its holds that are held or kept."""
+        return [hold for hold in self.all_holds(stored) if hold.state in {"held", "kept"}]
+
+    def all_holds(self, stored: Stored) -> tuple[Hold, ...]:
+        """What it holds, and what was charged for it or given back."""
         name = stored.operation.id
         if name not in self._holds:
             self._holds[name] = self._source.holds(stored)
-        return [hold for hold in self._holds[name] if hold.state in {"held", "kept"}]
+        return self._holds[name]
 
     def add(self, stored: Stored, holds: tuple[Hold, ...]) -> None:
         """Write a new operation with its holds."""

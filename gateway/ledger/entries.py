@@ -1,11 +1,15 @@
 """What the ledger's tables hold, as values, and what a unit of work says that it will read of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.ledger.tables import Row, Table
 from gateway.terms.ids import BootId, InstanceId, OperationId
-from gateway.terms.operations import Operation, OperationKey, Receipt, State
+from gateway.terms.money import LONG_MAX
+from gateway.terms.operations import Aftercare, Operation, OperationKey, Receipt, State
+
+EVER: Final = LONG_MAX
+"""Later than every moment."""
 
 KeyedRow = tuple[Table, Row]
 """A table and the key of one of its rows."""
@@ -37,6 +41,18 @@ class Stored(NamedTuple):
     """Rises with every owner; who settles must have the present one."""
     number: int = 0
     """Its place in the table; 0 until it is written."""
+    care: Aftercare = Aftercare()
+    looks: int = 0
+    """How often it was looked for without finding out."""
+    look_unix_us: int | None = None
+    """When it is to be looked for: what is unknown, or an effect that goes on after its call succeeded."""
+    withdraw: bool = False
+    """A halt of its scope was set: what is open of it is to be cancelled."""
+
+    @property
+    def live(self) -> bool:
+        """Whether its effect goes on."""
+        return self.operation.state is State.SUCCEEDED and self.look_unix_us is not None
 
 
 class Hold(NamedTuple):
@@ -74,6 +90,12 @@ class Search:
     owner: Owner | None = None
     lease_before_unix_us: int | None = None
     """Their lease ended before this moment."""
+    due_unix_us: int | None = None
+    """They are to be looked for by now. Where it is `EVER`, at any time."""
+    halted_by: str | None = None
+    """The scope of a switch that stops them."""
+    named: OperationId | None = None
+    """Its id: one at most."""
     limit: int = 256
 
     def matches(self, stored: Stored) -> bool:
@@ -83,7 +105,14 @@ class Search:
             operation.state in self.states
             and (self.owner is None or stored.owner == self.owner)
             and (self.lease_before_unix_us is None or operation.lease_until_unix_us < self.lease_before_unix_us)
+            and (self.due_unix_us is None or _due(stored, self.due_unix_us))
+            and (self.halted_by is None or self.halted_by in stored.care.halts)
+            and (self.named is None or self.named == operation.id)
         )
+
+
+def _due(stored: Stored, now_unix_us: int) -> bool:
+    return stored.look_unix_us is not None and stored.look_unix_us <= now_unix_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

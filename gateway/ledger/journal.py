@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gateway.terms.ids import BootId, InstanceId
-from gateway.terms.operations import Operation, Receipt
+from gateway.terms.operations import Operation, Receipt, State
 
 
 class Chain(Protocol):
@@ -31,8 +31,8 @@ class Diary(Protocol):
         """The first record: after the last record of this instance's boot before and its link, or after nothing."""
         ...
 
-    def lost(self, operation: Operation) -> bytes:
-        """An operation whose owner stopped without an outcome."""
+    def lost(self, operation: Operation, state: State) -> bytes:
+        """An operation whose owner stopped without an outcome, and what it counts as therefore."""
         ...
 
     def close(self) -> bytes:

@@ -1,22 +1,15 @@
-"""How a boot of the ledger begins and ends: with a truth about every operation that nobody works on any more."""
+"""How a boot of the ledger begins and ends: with a record that joins it to the boot before."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.ledger.book import Book
-from gateway.ledger.entries import Reads, Search
+from gateway.ledger.entries import Reads
 from gateway.ledger.journal import Diary
-from gateway.ledger.settlement import kept
-from gateway.ledger.states import Event, following
-from gateway.terms.operations import Failure, Receipt
+from gateway.terms.operations import Receipt
 
 NOTHING_BEFORE: Final = bytes(32)
 """The link before the first record of an instance."""
-
-_LOST: Final = Failure(
-    reason="operation.lost",
-    message="The gateway stopped before the outcome was recorded, so nobody knows whether it happened.",
-)
 
 
 class BootRepeatedError(Exception):
@@ -54,37 +47,6 @@ class Ending:
     def __call__(self, book: Book) -> Receipt:
         """Append the closing record."""
         return book.append(self.diary.close())
-
-
-@dataclass(frozen=True, slots=True)
-class Losing:
-    """The unit of work that makes operations unknown on which nobody works, each with a record, its holds kept.
-
-    Whoever orders it knows that: the owner is gone, or the lease has ended. The fences rise all the same, because an
-    owner may only have been paused.
-    """
-
-    diary: Diary
-    lost: Search
-
-    def reads(self) -> Reads:
-        """What is lost."""
-        return Reads(searches=(self.lost,))
-
-    def __call__(self, book: Book) -> int:
-        """How many there were."""
-        lost = book.found(self.lost)
-        for before in lost:
-            receipt = book.append(self.diary.lost(before.operation))
-            operation = replace(
-                before.operation,
-                state=following(before.operation.state, Event.LOSE),
-                failure=_LOST,
-                outcome=receipt,
-            )
-            after = before._replace(operation=operation, fence=before.fence + 1)
-            book.change(before, after, kept(book.holds(before)))
-        return len(lost)
 
 
 @dataclass(frozen=True, slots=True)

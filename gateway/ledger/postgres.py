@@ -11,7 +11,6 @@ held: never spent twice, never done twice, never freed. No order of events is ev
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -19,38 +18,43 @@ from typing import Final
 import asyncpg
 
 from gateway.ledger.admission import Admitting
+from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import LastBoot, Owner, Search
-from gateway.ledger.halts import Halt, Setting
+from gateway.ledger.halts import Setting, halt_refusal
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing, Noting
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
+from gateway.ledger.losing import LOST_AT_ONCE, Losing, expired
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
+from gateway.ledger.postgres_overview import halts, listed, overview, record
 from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
 from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
 from gateway.ledger.queue import PATIENCE_S
-from gateway.ledger.repeats import repeat_of, shown
+from gateway.ledger.repeats import not_owned, repeat_of, shown
 from gateway.ledger.settlement import Settling
+from gateway.ledger.states import OPEN
+from gateway.terms.aftercare import Watched
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import BootId, OperationId
 from gateway.terms.operations import (
     Admission,
+    Failed,
     Operation,
     OperationKey,
     Receipt,
     Replay,
     Reservation,
     Settlement,
-    State,
+    Succeeded,
 )
+from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 from gateway.terms.verdict import Refusal
 
 CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
-
-_RUNNING: Final = (State.DISPATCHED,)
 
 _LAST_BOOT: Final = (
     "SELECT b.boot, a.sequence, a.leaf, a.link FROM boots b JOIN audit a USING (instance, boot) WHERE instance = $1"
@@ -104,7 +108,8 @@ class PostgresLedger:
             undoing.push_async_callback(self._let_go)
             try:
                 receipt = await self._opened.writer.do(Beginning(self._diary))
-                await self._lose(lambda: Search(states=_RUNNING, lease_before_unix_us=self._clock.unix_us()))
+                while len(await self.expire()) == LOST_AT_ONCE:
+                    pass
             except (LedgerUnavailableError, BootRepeatedError) as error:
                 raise LedgerDatabaseError(f"cannot begin the record: {error}") from error
             undoing.pop_all()
@@ -118,8 +123,9 @@ class PostgresLedger:
         """
         opened = self._now_open()
         try:
-            own = Search(states=_RUNNING, owner=Owner(self._chain.instance, self._chain.boot))
-            await self._lose(lambda: own)
+            own = Search(states=OPEN, owner=Owner(self._chain.instance, self._chain.boot))
+            while len(await opened.writer.do(Losing(self._diary, own, self._clock.unix_us()))) == own.limit:
+                pass
             return await opened.writer.do(Ending(self._diary))
         finally:
             await self._let_go()
@@ -153,6 +159,55 @@ class PostgresLedger:
         """Set or release a halt switch, with its record. After this, no instance admits anything of its scope."""
         return await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
 
+    async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
+        """See `Ledger`."""
+        stands = await self._now_open().reader.stands(reservation.operation)
+        for scope in halts:
+            if scope in stands.engaged:
+                return halt_refusal(scope, stands.engaged[scope], reservation.permit.policy_hash)
+        return not_owned(reservation, stands.stored)
+
+    async def expire(self) -> tuple[OperationId, ...]:
+        """See `Aftercare`."""
+        now_us = self._clock.unix_us()
+        return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
+
+    async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
+        """See `Aftercare`."""
+        now_us = self._clock.unix_us()
+        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, most=most))
+
+    async def conclude(
+        self, watched: Watched, outcome: Succeeded | Failed, record: bytes, look_unix_us: int | None
+    ) -> Operation:
+        """See `Aftercare`."""
+        unit = Concluding(watched=watched, outcome=outcome, record=record, look_unix_us=look_unix_us)
+        return await self._now_open().writer.do(unit)
+
+    async def postpone(self, watched: Watched, look_unix_us: int | None) -> Operation:
+        """See `Aftercare`."""
+        return await self._now_open().writer.do(Postponing(watched=watched, look_unix_us=look_unix_us))
+
+    async def resolve(self, seen: Overview, outcome: Succeeded | Failed, record: bytes) -> Operation:
+        """See `Oversight`."""
+        return await self._now_open().writer.do(Resolving(seen=seen, outcome=outcome, record=record))
+
+    async def halts(self) -> tuple[HaltStanding, ...]:
+        """See `Oversight`."""
+        return await self._now_open().reader.ask(halts)
+
+    async def listed(self, page: Page) -> tuple[Overview, ...]:
+        """See `Oversight`."""
+        return await self._now_open().reader.ask(lambda connection: listed(connection, page))
+
+    async def shown(self, operation: OperationId) -> Overview | None:
+        """See `Oversight`."""
+        return await self._now_open().reader.ask(lambda connection: overview(connection, operation))
+
+    async def record(self, receipt: Receipt) -> bytes | None:
+        """See `Oversight`."""
+        return await self._now_open().reader.ask(lambda connection: record(connection, receipt))
+
     async def _begun(self, before: LastBoot | None) -> _Opened:
         links = Link(self._url), Link(self._url)
         source = PostgresSource(before)
@@ -164,12 +219,6 @@ class PostgresLedger:
         tasks.create_task(writer.serve())
         tasks.create_task(reader.serve())
         return _Opened(writer, reader, links, tasks)
-
-    async def _lose(self, search: Callable[[], Search]) -> None:
-        """Everything that is found, in commits of a bounded size."""
-        lost = search()
-        while await self._now_open().writer.do(Losing(self._diary, lost)) == lost.limit:
-            lost = search()
 
     async def _let_go(self) -> None:
         """End both tasks after what they have, and both connections."""

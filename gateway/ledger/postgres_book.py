@@ -32,7 +32,6 @@ from gateway.terms.operations import OperationKey
 STRIPES: Final = 1_024
 """Locks of each table. All gateways of a database must agree on it."""
 
-_HELD: Final = "h.state IN ('held', 'kept')"
 _OPERATION: Final = "ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + ")"
 
 
@@ -195,7 +194,7 @@ def _reading(tables: tuple[Table, ...], *, keyed: bool, named: bool) -> str:
         parts.append(f"(SELECT array_agg({_OPERATION}) FROM {these})")  # noqa: S608 - constants
         parts.append(
             "(SELECT array_agg(ROW(o.id, h.scope, h.unit, h.time_window, h.amount, h.charged, h.state))"  # noqa: S608 - constants
-            f" FROM {these} JOIN holds h ON h.operation = o.number WHERE {_HELD})"
+            f" FROM {these} JOIN holds h ON h.operation = o.number)"
         )
     return "SELECT " + ", ".join(f"{part} AS part_{number}" for number, part in enumerate(parts))
 
@@ -210,9 +209,19 @@ def _hints(search: Search) -> tuple[str, list[object]]:
     if search.lease_before_unix_us is not None:
         conditions.append(f"o.lease_until_unix_us < ${len(values) + 1}")
         values.append(search.lease_before_unix_us)
+    if search.due_unix_us is not None:
+        conditions.append(f"o.look_unix_us <= ${len(values) + 1}")
+        values.append(search.due_unix_us)
+    if search.halted_by is not None:
+        # A scope has no quotes, so one in quotes is a whole member of the JSON array.
+        conditions.append(f"position(${len(values) + 1}::text in o.halts) > 0")
+        values.append(f'"{search.halted_by}"')
+    if search.named is not None:
+        conditions.append(f"o.id = ${len(values) + 1}")
+        values.append(search.named)
     statement = (
         "SELECT o.id, (SELECT array_agg(ROW(h.scope, h.unit, h.time_window)) FROM holds h"  # noqa: S608 - constants
-        f" WHERE h.operation = o.number AND {_HELD}) AS places FROM operations o"
+        " WHERE h.operation = o.number) AS places FROM operations o"
         f" WHERE {' AND '.join(conditions)} ORDER BY o.number LIMIT {search.limit}"
     )
     return statement, values

@@ -1,13 +1,15 @@
 """What calls read of PostgreSQL without waiting for the writer: operations by key and by id, many in one statement."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import asyncpg
 
 from gateway.ledger import rows
 from gateway.ledger.entries import Stored
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
+from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
 from gateway.ledger.tables import Row
 from gateway.terms.faults import LedgerUnavailableError
@@ -20,6 +22,10 @@ _BY_KEY: Final = (
     " JOIN operations o USING (tenant, principal, tool, key)"
 )
 _BY_ID: Final = f"{_ASKED} FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)"
+
+_ENGAGED: Final = "SELECT scope, reason FROM halts WHERE engaged <> 0"
+
+Answer = TypeVar("Answer")
 
 TRIES_MAX: Final = 3
 """How often a lost connection is made anew for one batch."""
@@ -39,17 +45,51 @@ class ById:
     id: OperationId
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an operation stands, and which switches are set, right before its effect."""
+
+    operation: OperationId
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """The answer."""
+
+    stored: Stored | None
+    engaged: Mapping[str, str]
+    """Scopes to reasons."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """Anything else; asked alone."""
+
+    ask: Callable[[Connection], Awaitable[object]]
+
+
+Question = ByKey | ById | Standing | Ask
+
+
 class PostgresReader:
     """`read` is for callers; `serve` is the task's, until `close`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._why = "PostgreSQL does not answer in time"
-        self._queue: Queue[ByKey | ById] = Queue(lambda: f"the ledger cannot read: {self._why}")
+        self._queue: Queue[Question] = Queue(lambda: f"the ledger cannot read: {self._why}")
 
     async def read(self, asked: ByKey | ById) -> Stored | None:
         """What is committed. Raises `LedgerUnavailableError`."""
         return cast("Stored | None", await self._queue.ask(asked))
+
+    async def stands(self, operation: OperationId) -> Stands:
+        """The same, for the last look before an effect."""
+        return cast("Stands", await self._queue.ask(Standing(operation)))
+
+    async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """Anything else of what is committed."""
+        return cast("Answer", await self._queue.ask(Ask(question)))
 
     def close(self) -> None:
         """Take no more; `serve` ends."""
@@ -60,7 +100,7 @@ class PostgresReader:
         while batch := await self._queue.batch():
             await self._answer(batch)
 
-    async def _answer(self, batch: list[Order[ByKey | ById]]) -> None:
+    async def _answer(self, batch: list[Order[Question]]) -> None:
         failure: Exception | None = None
         for _ in range(TRIES_MAX):
             try:
@@ -80,12 +120,13 @@ class PostgresReader:
             refused.__cause__ = failure
             order.fail(refused)
 
-    async def _found(self, batch: list[Order[ByKey | ById]]) -> dict[ByKey | ById, Stored]:
+    async def _found(self, batch: list[Order[Question]]) -> dict[Question, object]:
         connection = await self._link.connected()
         asked = {order.ordered for order in batch}
         keys = [rows.key_row(one.key) for one in asked if isinstance(one, ByKey)]
-        names = [one.id for one in asked if isinstance(one, ById)]
-        found: dict[ByKey | ById, Stored] = {}
+        standing = [one for one in asked if isinstance(one, Standing)]
+        names = [*(one.id for one in asked if isinstance(one, ById)), *(one.operation for one in standing)]
+        found: dict[Question, object] = {}
         if keys:
             for row in await connection.fetch(_BY_KEY, *zip(*keys, strict=True)):
                 stored = rows.stored(cast("Row", tuple(row)))
@@ -94,4 +135,12 @@ class PostgresReader:
             for row in await connection.fetch(_BY_ID, names):
                 stored = rows.stored(cast("Row", tuple(row)))
                 found[ById(stored.operation.id)] = stored
+        if standing:
+            engaged = dict[str, str]([tuple(row) for row in await connection.fetch(_ENGAGED)])
+            found.update(
+                (one, Stands(cast("Stored | None", found.get(ById(one.operation))), engaged)) for one in standing
+            )
+        for question in asked:
+            if isinstance(question, Ask):
+                found[question] = await question.ask(connection)
         return found

@@ -116,8 +116,21 @@ CREATE TABLE audit(
 )
 """
 
+_CARE: Final = (
+    "ALTER TABLE operations ADD COLUMN loss TEXT NOT NULL DEFAULT 'person'",
+    "ALTER TABLE operations ADD COLUMN memo BYTEA NOT NULL DEFAULT ''",
+    "ALTER TABLE operations ADD COLUMN halts TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE operations ADD COLUMN look_unix_us BIGINT",
+    "ALTER TABLE operations ADD COLUMN looks BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE operations ADD COLUMN withdraw BIGINT NOT NULL DEFAULT 0 CHECK (withdraw IN (0, 1))",
+    "UPDATE operations SET loss = 'charge' WHERE kind <> 'tool'",
+    "CREATE INDEX watched_operations ON operations(look_unix_us) WHERE look_unix_us IS NOT NULL",
+)
+"""See `sqlite_schema`."""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
+    _CARE,
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 from gateway.ledger.entries import Stored
-from gateway.ledger.states import OPEN
+from gateway.ledger.states import RUNNING
 from gateway.terms.caller import Caller
-from gateway.terms.operations import Operation, Replay
+from gateway.terms.operations import Operation, Replay, Reservation, State
 from gateway.terms.verdict import Kind, Refusal
 
 RETRY_AFTER_MS: Final = 500
@@ -21,7 +21,7 @@ def repeat_of(earlier: Operation, digest: bytes) -> Replay | Refusal:
             sentence="This idempotency key was used for another request. Choose a new key for a new request.",
             operation_id=earlier.id,
         )
-    if earlier.state in OPEN:
+    if earlier.state in RUNNING:
         return Refusal(
             kind=Kind.IN_PROGRESS,
             reason="operation.in_progress",
@@ -40,3 +40,17 @@ def shown(stored: Stored | None, caller: Caller) -> Operation | None:
     ):
         return None
     return stored.operation
+
+
+def not_owned(reservation: Reservation, stored: Stored | None) -> Refusal | None:
+    """An effect that must not leave, because its call was paused until it counted as lost."""
+    mine = (State.DISPATCHED, reservation.fence)
+    if stored is not None and (stored.operation.state, stored.fence) == mine:
+        return None
+    return Refusal(
+        kind=Kind.UNAVAILABLE,
+        reason="operation.lost",
+        sentence="The gateway was paused for longer than this call may take, so it was not sent; call again.",
+        policy_hash=reservation.permit.policy_hash,
+        operation_id=reservation.operation,
+    )

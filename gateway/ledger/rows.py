@@ -7,13 +7,14 @@ import msgspec
 from gateway.ledger.entries import Owner, Stored
 from gateway.ledger.tables import Row, storable
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
-from gateway.terms.operations import Failure, Operation, OperationKey, Receipt, State
+from gateway.terms.operations import Aftercare, Failure, Loss, Operation, OperationKey, Receipt, State
+from gateway.terms.overview import Held, Overview
 
 CLAIMED: Final = (
     ("id", "text"), ("tenant", "text"), ("principal", "text"), ("tool", "text"), ("key", "text"), ("kind", "text"),
     ("run", "text"), ("version", "text"), ("fingerprint", "bytea"), ("rules", "text"), ("policy_hash", "text"),
     ("intent_instance", "text"), ("intent_boot", "text"), ("intent_sequence", "bigint"), ("intent_leaf", "bytea"),
-    ("created_unix_us", "bigint"),
+    ("created_unix_us", "bigint"), ("loss", "text"), ("memo", "bytea"), ("halts", "text"),
 )  # fmt: skip
 """The columns that never change, each with its type in PostgreSQL."""
 
@@ -21,6 +22,7 @@ BECOMING: Final = (
     ("state", "text"), ("result", "bytea"), ("failure_reason", "text"), ("failure_message", "text"),
     ("outcome_instance", "text"), ("outcome_boot", "text"), ("outcome_sequence", "bigint"), ("outcome_leaf", "bytea"),
     ("lease_until_unix_us", "bigint"), ("owner_instance", "text"), ("owner_boot", "text"), ("fence", "bigint"),
+    ("look_unix_us", "bigint"), ("looks", "bigint"), ("withdraw", "bigint"),
 )  # fmt: skip
 """The columns that `Book.change` writes."""
 
@@ -30,9 +32,13 @@ COLUMNS: Final = ", ".join((*WRITTEN, "number"))
 
 _RULES: Final = msgspec.json.Decoder(tuple[RuleId, ...])
 
+_HALTS: Final = msgspec.json.Decoder(tuple[str, ...])
+
 _Columns = tuple[
     str, str, str, str, str, str, str, str, bytes, str, str, str, str, int, bytes, int,
-    str, bytes, str | None, str | None, str | None, str | None, int | None, bytes | None, int, str, str, int, int,
+    str, bytes, str,
+    str, bytes, str | None, str | None, str | None, str | None, int | None, bytes | None, int, str, str, int,
+    int | None, int, int, int,
 ]  # fmt: skip
 
 
@@ -40,8 +46,9 @@ def stored(row: Row) -> Stored:
     """The operation that a row of `COLUMNS` is."""
     (
         name, tenant, principal, tool, key, kind, run, version, fingerprint, rules, policy_hash,
-        intent_instance, intent_boot, intent_sequence, intent_leaf, created,
-        state, result, reason, message, instance, boot, sequence, leaf, lease_until, owner, owner_boot, fence, number,
+        intent_instance, intent_boot, intent_sequence, intent_leaf, created, loss, memo, halts,
+        state, result, reason, message, instance, boot, sequence, leaf, lease_until, owner, owner_boot, fence,
+        look, looks, withdraw, number,
     ) = cast("_Columns", row)  # fmt: skip
     outcome = None
     if instance is not None and boot is not None and sequence is not None and leaf is not None:
@@ -62,7 +69,35 @@ def stored(row: Row) -> Stored:
         lease_until_unix_us=lease_until,
     )
     owned_by = Owner(InstanceId(owner), BootId(owner_boot))
-    return Stored(operation=operation, number=number, kind=kind, run=run, owner=owned_by, fence=fence)
+    return Stored(
+        operation=operation,
+        number=number,
+        kind=kind,
+        run=run,
+        owner=owned_by,
+        fence=fence,
+        care=Aftercare(loss=Loss(loss), memo=memo, halts=_HALTS.decode(halts)),
+        looks=looks,
+        look_unix_us=look,
+        withdraw=bool(withdraw),
+    )
+
+
+def overview(row: Row, held: tuple[Held, ...] = ()) -> Overview:
+    """The same for operators."""
+    one = stored(row)
+    return Overview(
+        operation=one.operation,
+        number=one.number,
+        kind=one.kind,
+        run=one.run,
+        owner=one.owner.instance,
+        halts=one.care.halts,
+        looks=one.looks,
+        look_unix_us=one.look_unix_us,
+        fence=one.fence,
+        held=held,
+    )
 
 
 def claimed(told: Stored) -> Row:
@@ -71,7 +106,7 @@ def claimed(told: Stored) -> Row:
     return (
         operation.id, *key_row(operation.key), told.kind, told.run, operation.version, operation.fingerprint,
         msgspec.json.encode(operation.rules).decode(), operation.policy_hash, *_receipt_row(operation.intent),
-        operation.created_unix_us,
+        operation.created_unix_us, told.care.loss, told.care.memo, msgspec.json.encode(told.care.halts).decode(),
     )  # fmt: skip
 
 
@@ -83,6 +118,7 @@ def becoming(told: Stored) -> Row:
         *((None, None) if failure is None else (failure.reason, storable(failure.message))),
         *((None, None, None, None) if outcome is None else _receipt_row(outcome)),
         operation.lease_until_unix_us, told.owner.instance, told.owner.boot, told.fence,
+        told.look_unix_us, told.looks, int(told.withdraw),
     )  # fmt: skip
 
 

@@ -1,16 +1,18 @@
 """The second commit of an operation: outcome, charges and record become durable together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Reads, Stored
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
 from gateway.ledger.tables import BALANCES
-from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError, SettlementError
 from gateway.terms.money import LONG_MAX, Unit
 from gateway.terms.operations import (
     Failed,
+    Loss,
     Operation,
     Outcome,
     Receipt,
@@ -18,15 +20,11 @@ from gateway.terms.operations import (
     Settlement,
     State,
     Succeeded,
+    Unknown,
 )
 
-
-class SettlementError(Exception):
-    """This reservation cannot be settled so: a defect of the caller, and nothing was changed."""
-
-
-class AlreadySettledError(SettlementError):
-    """The operation has its outcome, or another owner: a reservation is settled once."""
+AT_ONCE: Final = 0
+"""Before every moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +45,29 @@ class Settling:
         """See `Ledger.settle`."""
         reservation, outcome = self.settlement.reservation, self.settlement.outcome
         before, state = _standing(book, reservation, outcome)
-        charges = _charges(outcome)
+        charges = charges_of(outcome)
         receipt = book.append(self.settlement.record)
         operation = ended(before.operation, state, outcome, receipt)
         held = book.holds(before)
         if isinstance(outcome, Succeeded | Failed):
-            changed = tuple(_charged(held, charges, as_held=isinstance(outcome, Succeeded)))
-            _charge(book, held, changed)
+            changed = tuple(charged(held, charges, as_held=isinstance(outcome, Succeeded)))
+            move(book, held, changed)
         else:
             changed = kept(held)
-        book.change(before, before._replace(operation=operation), changed)
+        look_us = look(before, outcome, self.settlement.look_unix_us)
+        book.change(before, before._replace(operation=operation, look_unix_us=look_us), changed)
         return operation
+
+
+def look(before: Stored, outcome: Outcome, planned_unix_us: int | None) -> int | None:
+    """When to look what became of it: as planned, where somebody can be asked; at once for what is to be withdrawn."""
+    if isinstance(outcome, Unknown):
+        goes_on = before.care.loss is Loss.ASK
+    else:
+        goes_on = isinstance(outcome, Succeeded) and outcome.live
+    if planned_unix_us is None or not goes_on:
+        return None
+    return AT_ONCE if before.withdraw else planned_unix_us
 
 
 def ended(operation: Operation, state: State, outcome: Outcome, receipt: Receipt) -> Operation:
@@ -85,7 +95,7 @@ def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[S
         raise AlreadySettledError(f"the operation {reservation.operation} is settled: {error}") from error
 
 
-def _charges(outcome: Outcome) -> dict[Unit, int]:
+def charges_of(outcome: Outcome) -> dict[Unit, int]:
     """The charges by unit. Only exposure can be charged negatively: a sale gives back what a purchase took."""
     charges: dict[Unit, int] = {}
     if isinstance(outcome, Succeeded | Failed):
@@ -98,7 +108,7 @@ def _charges(outcome: Outcome) -> dict[Unit, int]:
     return charges
 
 
-def _charged(held: list[Hold], charges: dict[Unit, int], *, as_held: bool) -> Iterator[Hold]:
+def charged(held: Sequence[Hold], charges: dict[Unit, int], *, as_held: bool) -> Iterator[Hold]:
     """The charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
     for hold in held:
         _, unit, _ = hold.place
@@ -106,11 +116,13 @@ def _charged(held: list[Hold], charges: dict[Unit, int], *, as_held: bool) -> It
         yield hold._replace(charged=charged, state="settled" if charged else "released")
 
 
-def _charge(book: Book, held: list[Hold], changed: tuple[Hold, ...]) -> None:
+def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
     """Move the balances from what was held to what is charged."""
     for hold, after in zip(held, changed, strict=True):
         was = book.balance(hold.place)
-        now = Balance(was.held - hold.amount, was.spent + after.charged)
+        # What was charged before, of an effect that went on, is charged anew.
+        released = hold.amount if hold.state in {"held", "kept"} else 0
+        now = Balance(was.held - released, was.spent - hold.charged + after.charged)
         _, unit, _ = hold.place
         if now.held < 0 or (now.spent < 0 and unit != Unit.EXPOSURE):
             raise LedgerUnavailableError(f"the balance {hold.place} is wrong: run `gateway ledger check`")

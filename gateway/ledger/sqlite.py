@@ -1,43 +1,53 @@
 """The ledger in one SQLite file: for a gateway of one instance, with nothing else to run."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.ledger import rows
 from gateway.ledger.admission import Admitting
+from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import Search, Stored
-from gateway.ledger.halts import Halt, Setting
+from gateway.ledger.halts import Setting
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Losing, Noting
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
+from gateway.ledger.losing import Losing, expired
 from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
 from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
+from gateway.ledger.sqlite_overview import halts, listed, overview, record, stopped
 from gateway.ledger.sqlite_writer import Writer
+from gateway.ledger.states import OPEN
 from gateway.ledger.tables import Row
+from gateway.terms.aftercare import Watched
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
 from gateway.terms.operations import (
     Admission,
+    Failed,
     Operation,
     OperationKey,
     Receipt,
     Replay,
     Reservation,
     Settlement,
-    State,
+    Succeeded,
 )
+from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 from gateway.terms.verdict import Refusal
+
+Answer = TypeVar("Answer")
 
 CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
 
-_RUNNING: Final = Search(states=(State.DISPATCHED,), limit=1_000_000)
+_RUNNING: Final = Search(states=OPEN, limit=1_000_000)
 """Only one process has the file: whatever runs at its start or its close, nobody works on after it."""
 
 
@@ -82,7 +92,7 @@ class SqliteLedger:
             try:
                 source = SqliteSource(connection, self._chain)
                 book = Book(source, self._chain, Head(0, NOTHING_BEFORE))
-                receipt = _begun(book, source, self._diary)
+                receipt = _begun(book, source, self._diary, self._clock.unix_us())
                 reader = open_for_reading(self._path)
             except (BootRepeatedError, sqlite3.Error) as error:
                 raise LedgerFileError(f"cannot use {self._path} as ledger: {error}") from error
@@ -98,8 +108,9 @@ class SqliteLedger:
         """
         opened = self._now_open()
         self._opened = None
+        now_us = self._clock.unix_us()
         try:
-            return await opened.writer.do(lambda book: _ended(book, self._diary))
+            return await opened.writer.do(lambda book: _ended(book, self._diary, now_us))
         finally:
             _let_go(opened)
 
@@ -133,33 +144,82 @@ class SqliteLedger:
         """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
         return await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
 
+    async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
+        """See `Ledger`. Reads what is committed; raises `LedgerUnavailableError` when it cannot."""
+        return self._look(lambda reader: stopped(reader, reservation, halts))
+
+    async def expire(self) -> tuple[OperationId, ...]:
+        """See `Aftercare`."""
+        now_us = self._clock.unix_us()
+        return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
+
+    async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
+        """See `Aftercare`. Where nothing is due, nothing is written."""
+        now_us = self._clock.unix_us()
+        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, most=most))
+
+    async def conclude(
+        self, watched: Watched, outcome: Succeeded | Failed, record: bytes, look_unix_us: int | None
+    ) -> Operation:
+        """See `Aftercare`."""
+        unit = Concluding(watched=watched, outcome=outcome, record=record, look_unix_us=look_unix_us)
+        return await self._now_open().writer.do(unit)
+
+    async def postpone(self, watched: Watched, look_unix_us: int | None) -> Operation:
+        """See `Aftercare`."""
+        return await self._now_open().writer.do(Postponing(watched=watched, look_unix_us=look_unix_us))
+
+    async def resolve(self, seen: Overview, outcome: Succeeded | Failed, record: bytes) -> Operation:
+        """See `Oversight`."""
+        return await self._now_open().writer.do(Resolving(seen=seen, outcome=outcome, record=record))
+
+    async def halts(self) -> tuple[HaltStanding, ...]:
+        """See `Oversight`."""
+        return self._look(halts)
+
+    async def listed(self, page: Page) -> tuple[Overview, ...]:
+        """See `Oversight`."""
+        return self._look(lambda reader: listed(reader, page))
+
+    async def shown(self, operation: OperationId) -> Overview | None:
+        """See `Oversight`."""
+        return self._look(lambda reader: overview(reader, operation))
+
+    async def record(self, receipt: Receipt) -> bytes | None:
+        """See `Oversight`."""
+        return self._look(lambda reader: record(reader, receipt))
+
     def _now_open(self) -> _Opened:
         if self._opened is None:
             raise LedgerUnavailableError(CLOSED)
         return self._opened
 
     def _read(self, statement: str, values: Row) -> Stored | None:
-        try:
-            found = self._now_open().reader.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise LedgerUnavailableError(f"the ledger cannot read: {error}") from error
+        found = self._look(lambda reader: reader.execute(statement, values).fetchall())
         return rows.stored(found[0]) if found else None
 
+    def _look(self, read: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Read what is committed."""
+        try:
+            return read(self._now_open().reader)
+        except sqlite3.Error as error:
+            raise LedgerUnavailableError(f"the ledger cannot read: {error}") from error
 
-def _begun(book: Book, source: SqliteSource, diary: Diary) -> Receipt:
+
+def _begun(book: Book, source: SqliteSource, diary: Diary, now_unix_us: int) -> Receipt:
     """Begin the boot in a commit of its own."""
     source.begin()
     book.begin_batch()
     receipt = Beginning(diary)(book)
-    Losing(diary, _RUNNING)(book)
+    Losing(diary, _RUNNING, now_unix_us)(book)
     source.write(book.writes())
     source.commit()
     return receipt
 
 
-def _ended(book: Book, diary: Diary) -> Receipt:
+def _ended(book: Book, diary: Diary, now_unix_us: int) -> Receipt:
     """What still runs is lost first: nobody will record its outcome."""
-    Losing(diary, _RUNNING)(book)
+    Losing(diary, _RUNNING, now_unix_us)(book)
     return Ending(diary)(book)
 
 

@@ -26,10 +26,7 @@ _CHANGE: Final = (
 )
 """Compare and set: with another state or fence, no row is changed."""
 
-_HOLDS: Final = (
-    "SELECT scope, unit, time_window, amount, charged, state FROM holds"
-    " WHERE operation = ? AND state IN ('held', 'kept')"
-)
+_HOLDS: Final = "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = ?"
 _ADD_HOLD: Final = (
     "INSERT INTO holds (operation, scope, unit, time_window, amount, charged, state) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -141,6 +138,16 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
     if search.lease_before_unix_us is not None:
         conditions.append("lease_until_unix_us < ?")
         values.append(search.lease_before_unix_us)
+    if search.due_unix_us is not None:
+        conditions.append("look_unix_us <= ?")
+        values.append(search.due_unix_us)
+    if search.halted_by is not None:
+        # A scope has no quotes, so one in quotes is a whole member of the JSON array.
+        conditions.append("instr(halts, ?) > 0")
+        values.append(f'"{search.halted_by}"')
+    if search.named is not None:
+        conditions.append("id = ?")
+        values.append(search.named)
     where = " AND ".join(conditions)
     return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY number LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
 

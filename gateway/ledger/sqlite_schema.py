@@ -116,8 +116,24 @@ CREATE TABLE audit(
 ) STRICT
 """
 
+_CARE: Final = (
+    "ALTER TABLE operations ADD COLUMN loss TEXT NOT NULL DEFAULT 'person'",
+    "ALTER TABLE operations ADD COLUMN memo BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE operations ADD COLUMN halts TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE operations ADD COLUMN look_unix_us INTEGER",
+    "ALTER TABLE operations ADD COLUMN looks INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE operations ADD COLUMN withdraw INTEGER NOT NULL DEFAULT 0 CHECK (withdraw IN (0, 1))",
+    "UPDATE operations SET loss = 'charge' WHERE kind <> 'tool'",
+    "CREATE INDEX watched_operations ON operations(look_unix_us) WHERE look_unix_us IS NOT NULL",
+)
+"""How an effect is looked after: see `gateway.terms.operations.Aftercare`. `halts` is a JSON array of scopes.
+
+`look_unix_us` is when somebody must look for it: of an unknown operation without one, a person decides.
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
+    _CARE,
 )
 """The statements that lead from version N to N + 1 of `PRAGMA user_version`; what was released is never changed."""
 

@@ -19,8 +19,13 @@ class Event(StrEnum):
     """The reply never came."""
     LOSE = "lose"
     """Its owner stopped without an outcome. A claim alone has nothing to lose: nothing was sent."""
+    CHARGE = "charge"
+    """Its owner stopped, and nothing is left in the world that could be asked for: it is charged in full."""
     ASK = "ask"
     """Its service is asked by our id."""
+    AFFIRM = "affirm"
+    DENY = "deny"
+    """An operator decides what nobody else can know."""
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
@@ -30,7 +35,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
         (State.DISPATCHED, Event.FAIL): State.FAILED,
         (State.DISPATCHED, Event.DOUBT): State.UNKNOWN,
         (State.DISPATCHED, Event.LOSE): State.UNKNOWN,
+        (State.DISPATCHED, Event.CHARGE): State.FAILED,
         (State.UNKNOWN, Event.ASK): State.RECONCILING,
+        (State.UNKNOWN, Event.AFFIRM): State.SUCCEEDED,
+        (State.UNKNOWN, Event.DENY): State.FAILED,
         (State.RECONCILING, Event.SUCCEED): State.SUCCEEDED,
         (State.RECONCILING, Event.FAIL): State.FAILED,
         (State.RECONCILING, Event.DOUBT): State.UNKNOWN,
@@ -40,6 +48,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
 
 OPEN: Final = (State.CLAIMED, State.DISPATCHED, State.RECONCILING)
 """Someone owns the operation and works on it."""
+
+
+RUNNING: Final = (State.CLAIMED, State.DISPATCHED)
+"""Its caller may still be waiting: a repeat is told to come again. One that is asked for is as unknown as before."""
 
 
 class ImpossibleTransitionError(Exception):

@@ -1,9 +1,11 @@
 """ToolService: messages of governed tool calls to terms and back."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from gateway.call.act import act
-from gateway.call.inquire import get_operation, list_tools
+from gateway.call.inquire import get_operation, list_tools, watch_operation
 from gateway.call.stations import Stations
 from gateway.services.decision import decision, receipt
 from gateway.terms.asks import Effect as ToolEffect
@@ -21,6 +23,7 @@ from generated.agentic.gateway.v1 import (
     OperationState,
     Tool,
     ToolError,
+    WatchOperationRequest,
 )
 
 _EFFECTS: Final = {
@@ -29,7 +32,7 @@ _EFFECTS: Final = {
     ToolEffect.IRREVERSIBLE: Effect.IRREVERSIBLE,
 }
 
-_STATES: Final = {
+STATES: Final = {
     State.CLAIMED: OperationState.CLAIMED,
     State.DISPATCHED: OperationState.DISPATCHED,
     State.SUCCEEDED: OperationState.SUCCEEDED,
@@ -68,6 +71,14 @@ class ToolService:
         """See the proto."""
         return operation(await get_operation(self._at, passage, request.operation_id), replayed=False)
 
+    async def watch_operation(
+        self, request: WatchOperationRequest, passage: Passage
+    ) -> AsyncGenerator[Operation, None]:
+        """See the proto."""
+        async with aclosing(watch_operation(self._at, passage, request.operation_id)) as changes:
+            async for stored in changes:
+                yield operation(stored, replayed=False)
+
 
 def _tool(declared: ToolDeclaration) -> Tool:
     return Tool(
@@ -85,7 +96,7 @@ def operation(stored: StoredOperation, *, replayed: bool) -> Operation:
     failure = stored.failure
     return Operation(
         id=stored.id,
-        state=_STATES[stored.state],
+        state=STATES[stored.state],
         tool=stored.key.tool,
         version=stored.version,
         result_json=stored.result.decode() if stored.state is State.SUCCEEDED else "",

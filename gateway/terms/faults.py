@@ -49,3 +49,11 @@ class UpstreamError(Exception):
 
 class LedgerUnavailableError(Exception):
     """Nothing can be made durable now, so nothing may happen."""
+
+
+class SettlementError(Exception):
+    """An operation cannot be settled so: nothing was changed."""
+
+
+class AlreadySettledError(SettlementError):
+    """The operation has its outcome, or another owner: it is settled once."""

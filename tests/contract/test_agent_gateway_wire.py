@@ -83,6 +83,12 @@ class ToolService:
     async def get_operation(self, request, passage):
         return Operation(id=request.operation_id)
 
+    async def watch_operation(self, request, passage):
+        for state in (OperationState.DISPATCHED, OperationState.UNKNOWN, OperationState.SUCCEEDED):
+            yield Operation(id=request.operation_id, state=state)
+            if self.refusals:
+                raise RefusedError(self.refusals.pop(0))
+
 
 class Wired:
     def __init__(self, server, models, tools, url):
@@ -209,3 +215,15 @@ async def test_a_slow_reader_slows_the_gateway():
             await asyncio.sleep(0.05)
             assert gateway.server.running == 1  # 5 MB are not on their way into a reader that does not read
             assert [event.sequence async for event in events] == list(range(2, 5_002))
+
+
+async def test_an_operation_is_watched_to_its_end_also_over_a_broken_attempt():
+    async with wired() as gateway, client_of(gateway) as client:
+        gateway.tools.refusals = [
+            Refusal(kind=Kind.UNAVAILABLE, reason="ledger.unavailable", sentence="later", retry_after_ms=5)
+        ]
+        states = [operation.state async for operation in client.watch_operation("op-1")]
+    assert states == [
+        OperationState.DISPATCHED,
+        *(OperationState.DISPATCHED, OperationState.UNKNOWN, OperationState.SUCCEEDED),
+    ]

@@ -14,7 +14,6 @@ from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.audit.chain import leaf_hash
 from gateway.ledger.admission import AdmissionError
-from gateway.ledger.halts import Halt
 from gateway.ledger.settlement import AlreadySettledError, SettlementError
 from gateway.terms.asks import CountAsk, ReadAsk
 from gateway.terms.faults import LedgerUnavailableError
@@ -358,33 +357,40 @@ async def test_of_racing_calls_with_one_key_one_runs(desk):
     assert desk.balance() == (1, 0)
 
 
-@pytest.mark.parametrize("scope", ["all", "tenant:acme", "team:desk", "agent:trader", "tool:place_order"])
+SCOPES = ("all", "tenant:acme", "team:desk", "agent:trader", "tool:place_order", "symbol:ACME", "venue:paper")
+
+
+@pytest.mark.parametrize("scope", SCOPES)
 async def test_a_halt_stops_what_is_in_its_scope(desk, scope):
     """Attack row 29: nothing is dispatched after the durable trip."""
-    halt = Halt(scope=scope, engaged=True, reason="the market is closed", by="op@example.com")
-    receipt = await desk.ledger.halt(halt, desk.records.halt(scope, engaged=True, reason=halt.reason, by=halt.by))
+    receipt = await desk.halt(scope, reason="the market is closed")
     refusal = await desk.admit(claims=[claim()])
     assert (refusal.kind, refusal.reason) == (Kind.FORBIDDEN, "halt.engaged")
     assert scope in refusal.sentence
     assert "the market is closed" in refusal.sentence
     assert desk.balance() == (0, 0)
     assert desk.records_stored()[receipt.sequence]["kind"] == "halt"
-    released = replace(halt, engaged=False)
-    await desk.ledger.halt(released, desk.records.halt(scope, engaged=False, reason="", by=halt.by))
+    await desk.halt(scope, engaged=False)
     await desk.reserve()
 
 
 async def test_halts_of_others_stop_nothing(desk):
-    for scope in ("tenant:rival", "team:other", "agent:other", "tool:cancel_order", "model:gemini"):
-        halt = Halt(scope=scope, engaged=True, reason="no", by="op")
-        await desk.ledger.halt(halt, desk.records.halt(scope, engaged=True, reason="no", by="op"))
+    for scope in (
+        "tenant:rival",
+        "team:other",
+        "agent:other",
+        "tool:cancel_order",
+        "symbol:ACM",
+        "venue:live",
+        "model:gemini",
+    ):
+        await desk.halt(scope)
     await desk.reserve()
     assert (await desk.admit(ask=chat_ask())).reason == "halt.engaged"
 
 
 async def test_a_halt_outlives_a_restart(desk):
-    halt = Halt(scope="all", engaged=True, reason="no", by="op")
-    await desk.ledger.halt(halt, desk.records.halt("all", engaged=True, reason="no", by="op"))
+    await desk.halt("all")
     await restart(desk)
     assert (await desk.admit()).reason == "halt.engaged"
 

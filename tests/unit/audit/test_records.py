@@ -6,10 +6,23 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from made_calls import INSTANCE, NOON_US, PLACE_ORDER, SECRET, StillClock, chat_ask, claim, evidence, members, tool_ask
+from made_calls import (
+    INSTANCE,
+    NOON_US,
+    PLACE_ORDER,
+    SECRET,
+    StillClock,
+    act,
+    chat_ask,
+    claim,
+    evidence,
+    members,
+    tool_ask,
+)
 
 from gateway.audit.contents import KINDS, read
 from gateway.audit.records import TEXT_BYTES_MAX, Records, one_line
+from gateway.terms.aftercare import Watched
 from gateway.terms.asks import CountAsk, ReadAsk
 from gateway.terms.money import Unit
 from gateway.terms.operations import (
@@ -22,6 +35,7 @@ from gateway.terms.operations import (
     Succeeded,
     Unknown,
 )
+from gateway.terms.overview import Halt, Overview
 from gateway.terms.verdict import Kind, Refusal, Violation
 
 RECEIPT = Receipt(instance=INSTANCE, boot="boot-1", sequence=3, leaf_hash=b"\x01" * 32)
@@ -188,11 +202,49 @@ def test_the_ledgers_own_records(records):
     }
     before = members(records.boot(RECEIPT, b"\x02" * 32))["before"]
     assert before == {"boot": "boot-1", "sequence": 3, "leaf": "01" * 32, "link": "02" * 32}
-    lost = members(records.lost(replace(STORED, state=State.DISPATCHED)))
+    lost = members(records.lost(replace(STORED, state=State.DISPATCHED), State.UNKNOWN))
     assert (lost["kind"], lost["operation"], lost["state"]) == ("lost", "op-1", "unknown")
-    halt = members(records.halt("all", engaged=True, reason="closed", by="op"))
-    assert (halt["scope"], halt["engaged"], halt["reason"], halt["by"]) == ("all", True, "closed", "op")
+    halt = members(records.halt(HALT, act()))
+    assert (halt["scope"], halt["engaged"], halt["reason"], halt["by"]) == ("all", True, "closed", "oncall")
+    assert (halt["operator"], halt["principal"], halt["request"]) == ("oncall", "9", "req-1")
     assert [members(made())["kind"] for made in (records.heartbeat, records.close)] == ["heartbeat", "close"]
+
+
+HALT = Halt(scope="all", engaged=True, reason="closed", by="oncall")
+FAILURE = Failure(reason="venue.order_canceled", message="The order ended.")
+SEEN = Overview(
+    operation=replace(STORED, state=State.UNKNOWN),
+    number=1,
+    kind="tool",
+    run="",
+    owner="gateway-1",
+    halts=(),
+    looks=0,
+    look_unix_us=None,
+    fence=1,
+)
+
+
+def watched(state):
+    return Watched(operation=replace(STORED, state=state), memo=b"", held=(), looks=0, withdraw=False, fence=2)
+
+
+def test_what_came_later_says_what_was_before(records):
+    """So that the records of an operation can be followed back from the last one."""
+    one = watched(State.RECONCILING)
+    one = replace(one, operation=replace(one.operation, outcome=RECEIPT))
+    told = members(records.finding(one, Succeeded(result=b'{"a":1}', charges=((Unit.CALLS, 1),), live=True)))
+    before = {"instance": "gateway-1", "boot": "boot-1", "sequence": 3, "leaf": "01" * 32}
+    assert (told["kind"], told["state"], told["before"], told["open"]) == ("reconciled", "succeeded", before, True)
+    assert told["charges"] == {"calls": 1}
+    told = members(records.finding(watched(State.SUCCEEDED), FAILED))
+    assert (told["kind"], told["state"], told["failure"]["reason"]) == ("followed", "succeeded", "venue.order_canceled")
+    told = members(records.resolution(act("resolve_operation"), SEEN, FAILED, "nothing is at the venue"))
+    assert (told["kind"], told["state"], told["operator"]) == ("resolved", "failed", "oncall")
+    assert (told["reason"], told["before"]) == ("nothing is at the venue", before)
+
+
+FAILED = Failed(failure=FAILURE)
 
 
 def test_the_verifier_knows_every_kind(records):
@@ -201,10 +253,14 @@ def test_the_verifier_knows_every_kind(records):
         records.boot(RECEIPT, b"\x02" * 32),
         records.intent(told, ()),
         records.outcome(told, Succeeded(result=b"{}")),
-        records.lost(STORED),
+        records.lost(STORED, State.FAILED),
+        records.finding(watched(State.RECONCILING), Failed(failure=FAILURE)),
+        records.resolution(act("resolve_operation"), SEEN, Succeeded(result=b"{}"), "the venue's statement"),
+        records.finding(watched(State.SUCCEEDED), Failed(failure=FAILURE)),
+        records.withdrawal(STORED),
         records.refusal(told, REFUSAL),
         records.replay(told, STORED),
-        records.halt("all", engaged=True, reason="", by="op"),
+        records.halt(HALT, act()),
         records.heartbeat(),
         records.close(),
     ]
@@ -225,7 +281,8 @@ def test_a_record_is_one_visible_line(records):
         records.outcome(told, Failed(failure=failure)),
         records.outcome(told, Succeeded(result=json.dumps({"a": HOSTILE}, ensure_ascii=False).encode())),
         records.refusal(told, replace(REFUSAL, sentence=HOSTILE)),
-        records.halt(HOSTILE, engaged=True, reason=HOSTILE, by=HOSTILE),
+        records.halt(replace(HALT, scope=HOSTILE, reason=HOSTILE), act(about=HOSTILE)),
+        records.operator_refusal(act(HOSTILE, HOSTILE), replace(REFUSAL, sentence=HOSTILE)),
     ):
         assert record.decode().isprintable()
         assert HOSTILE in flat(json.loads(record))

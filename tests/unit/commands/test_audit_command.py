@@ -115,7 +115,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, command):
 def test_a_person_reads_the_records(ledger):
     code, out, err = run("show", ledger)
     assert (code, err) == (0, "")
-    assert "gateway/boot-1 1  2026-11-29T12:00:00.001Z  intent  op-1" in out
+    assert "gateway/boot-1 1  2026-11-29T12:00:00.002Z  intent  op-1" in out
     assert '    arguments    {"symbol": "AAPL"}' in out
     assert "    rules        base.trade" in out
     assert '    refusal      {"kind":' in out

@@ -10,11 +10,12 @@ from gateway.audit.records import Records
 from gateway.ledger import sqlite
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.terms.asks import ChatAsk, Effect, Idempotency, ToolAsk, ToolDeclaration, tool_digest
-from gateway.terms.caller import Caller
+from gateway.terms.caller import Caller, Operator
 from gateway.terms.conversation import Conversation, Speaker, Text, Turn
-from gateway.terms.evidence import Evidence
+from gateway.terms.evidence import Evidence, OperatorAct
 from gateway.terms.money import Unit
 from gateway.terms.operations import Admission, Aftercare, Claim, Loss, OperationKey, Reservation, Settlement, Succeeded
+from gateway.terms.overview import Halt
 from gateway.terms.strict_json import frozen, strict_object
 from gateway.terms.verdict import Kind, Permit, Refusal
 
@@ -67,6 +68,14 @@ CARE = Aftercare(
     memo=b"memo",
     halts=("all", "tenant:acme", "team:desk", "agent:trader", "tool:place_order", "symbol:ACME", "venue:paper"),
 )
+
+
+STREAM_CARE = Aftercare(loss=Loss.CHARGE, halts=("all", "tenant:acme", "team:desk", "agent:trader", "model:gemini"))
+OPERATOR = Operator(principal="9", email="oncall@example.iam.gserviceaccount.com", name="oncall")
+
+
+def act(what="set_halt", about="all"):
+    return OperatorAct(request="req-1", at_unix_us=NOON_US, operator=OPERATOR, what=what, about=about)
 
 
 def tool_ask(key="k-1", arguments='{"symbol":"ACME"}', tool=PLACE_ORDER, run="run-1"):
@@ -157,7 +166,7 @@ class Desk:
             claims=tuple(claims),
             record=self.records.intent(told, tuple(claims)),
             lease_ms=30_000,
-            care=self.care,
+            care=self.care if isinstance(ask, ToolAsk) else STREAM_CARE,
         )
 
     async def admit(self, **wanted):
@@ -179,6 +188,10 @@ class Desk:
     async def do(self, **wanted):
         """Admit and settle."""
         return await self.settle(await self.reserve(**wanted))
+
+    async def halt(self, scope, *, engaged=True, reason="no"):
+        halt = Halt(scope=scope, engaged=engaged, reason=reason, by="oncall")
+        return await self.ledger.halt(halt, self.records.halt(halt, act(about=scope)))
 
     async def refuse(self, reason="policy.denied"):
         refusal = Refusal(kind=Kind.FORBIDDEN, reason=reason, sentence="Ask the operator.")

@@ -10,12 +10,12 @@ import pytest
 from made_calls import CALLER, claim, tool_ask
 from made_desks import PostgresDesk
 
-from gateway.ledger.halts import Halt
 from gateway.ledger.postgres_link import LedgerDatabaseError
+from gateway.ledger.postgres_schema import MIGRATIONS
 from gateway.ledger.settlement import AlreadySettledError
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.money import Unit
-from gateway.terms.operations import Replay, Reservation, State
+from gateway.terms.operations import Replay, Reservation, State, Succeeded
 from gateway.terms.verdict import Kind, Refusal
 
 
@@ -42,7 +42,8 @@ async def test_instances_that_start_at_the_same_moment_make_the_tables_once(post
     await asyncio.gather(*(desk.make().start() for desk in desks))
     await asyncio.gather(*(desk.do(claims=[claim()]) for desk in desks))
     await asyncio.gather(*(desk.ledger.close() for desk in desks))
-    assert desks[0].rows("SELECT version FROM gateway_schema") == [(1,)]
+    versions = [(number,) for number in range(1, len(MIGRATIONS) + 1)]
+    assert desks[0].rows("SELECT version FROM gateway_schema ORDER BY version") == versions
     assert desks[0].verified().ok
 
 
@@ -113,8 +114,7 @@ async def test_after_a_halt_has_returned_no_instance_admits(desks):
 
     async def operator():
         await asyncio.sleep(0.02)
-        halt = Halt(scope="tenant:acme", engaged=True, reason="stop", by="op")
-        await desks[2].ledger.halt(halt, desks[2].records.halt(halt.scope, engaged=True, reason="stop", by="op"))
+        await desks[2].halt("tenant:acme", reason="stop")
         halted.set()
 
     await asyncio.gather(operator(), *(caller(desk) for desk in desks * 6))
@@ -237,9 +237,30 @@ async def test_it_is_reached_through_a_socket_folder_too(postgres_server, postgr
         await desk.do(claims=[claim()])
 
 
+async def test_a_switch_of_one_instance_stops_what_another_has_admitted(desks):
+    reservation = await desks[0].reserve()
+    await desks[2].halt("symbol:ACME")
+    refusals = [await desk.ledger.stopped(reservation, desk.care.halts) for desk in desks]
+    assert [refusal.reason for refusal in refusals] == ["halt.engaged"] * 3
+
+
+async def test_what_one_instance_lost_another_finds_out_and_the_first_cannot_change(desks):
+    reservation = await desks[0].reserve(claims=[claim(amount=3)])
+    desks[1].clock.now_us += 31_000_000
+    taken = await asyncio.gather(*(desk.ledger.expire() for desk in desks[1:]))
+    assert [name for names in taken for name in names] == [reservation.operation]
+    taken = await asyncio.gather(*(desk.ledger.take(most=5, lease_ms=1_000) for desk in desks[1:]))
+    [watched] = [one for some in taken for one in some]
+    found = Succeeded(result=b"{}", charges=((Unit.CALLS, 1),))
+    with pytest.raises(AlreadySettledError):
+        await desks[0].settle(reservation)
+    await desks[2].ledger.conclude(watched, found, desks[2].records.finding(watched, found), None)
+    assert (await desks[0].ledger.find(reservation.key, reservation.permit.ask.digest)).operation.result == b"{}"
+    assert desks[0].balance() == (0, 1)
+
+
 async def test_texts_that_postgresql_has_not_are_kept_readable(desks):
-    halt = Halt(scope="agent:other", engaged=True, reason="a\x00b\ud800", by="op")
-    await desks[0].ledger.halt(halt, b"{}" and desks[0].records.halt("agent:other", engaged=True, reason="x", by="op"))
+    await desks[0].halt("agent:other", reason="a\x00b\ud800")
     assert desks[0].rows("SELECT reason FROM halts") == [("a\ufffdb?",)]
 
 

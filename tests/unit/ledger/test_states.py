@@ -29,8 +29,9 @@ def test_every_open_state_can_end():
     assert reached[State.CLAIMED] == {State.DISPATCHED}
 
 
-def test_an_unknown_operation_is_only_asked_about():
-    assert [event for state, event in TRANSITIONS if state is State.UNKNOWN] == [Event.ASK]
+def test_an_unknown_operation_is_asked_about_or_decided_by_an_operator():
+    """Never settled by who sent it: its events are not among those of an outcome."""
+    assert [event for state, event in TRANSITIONS if state is State.UNKNOWN] == [Event.ASK, Event.AFFIRM, Event.DENY]
 
 
 def test_an_outcome_is_an_event():

@@ -18,6 +18,8 @@ class ToolService:
 
     async def get_operation(self, request, passage): ...
 
+    def watch_operation(self, request, passage): ...
+
     def _private(self): ...
 
 
@@ -43,10 +45,11 @@ def test_every_method_of_the_service_is_bound():
         "/agentic.gateway.v1.ToolService/ExecuteTool",
         "/agentic.gateway.v1.ToolService/GetOperation",
         "/agentic.gateway.v1.ToolService/ListTools",
+        "/agentic.gateway.v1.ToolService/WatchOperation",
     ]
     for path, route in table.routes.items():
         assert route.method.path == path
-        assert route.call.__name__ in {"list_tools", "execute_tool", "get_operation"}
+        assert route.call.__name__ in {"list_tools", "execute_tool", "get_operation", "watch_operation"}
         assert not route.vital
 
 

@@ -5,6 +5,7 @@
 
 __all__ = (
     "Attempt",
+    "Charge",
     "ChatEvent",
     "ChatRequest",
     "Choice",
@@ -24,21 +25,31 @@ __all__ = (
     "GenerationSettings",
     "GetOperationRequest",
     "Halt",
+    "HaltStanding",
+    "HeldAmount",
     "InlineData",
     "LiftHaltRequest",
     "LiftHaltResponse",
+    "ListHaltsRequest",
+    "ListHaltsResponse",
     "ListModelsRequest",
     "ListModelsResponse",
+    "ListOperationsRequest",
+    "ListOperationsResponse",
     "ListToolsRequest",
     "ListToolsResponse",
     "MediaInput",
     "Model",
     "Operation",
+    "OperationOverview",
+    "OperationRecord",
     "OperationState",
     "Part",
     "QueryUsageRequest",
     "QueryUsageResponse",
     "Receipt",
+    "ResolveOperationRequest",
+    "ResolveOperationResponse",
     "ResponseConstraint",
     "Resumable",
     "ResumeChatRequest",
@@ -49,6 +60,8 @@ __all__ = (
     "SafetySettingThreshold",
     "SetHaltRequest",
     "SetHaltResponse",
+    "ShowOperationRequest",
+    "ShowOperationResponse",
     "TextDelta",
     "ThinkingLevel",
     "ThoughtDelta",
@@ -64,6 +77,7 @@ __all__ = (
     "UsageGroup",
     "UsageRow",
     "Verdict",
+    "WatchOperationRequest",
 )
 
 from dataclasses import dataclass
@@ -565,6 +579,19 @@ default_message_pool.register_message("agentic.gateway.v1", "Attempt", Attempt)
 
 
 @dataclass(eq=False, repr=False)
+class Charge(betterproto2.Message):
+    unit: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    tokens, cost_micro_usd, calls, notional_micro_usd, exposure_micro_usd, ...
+    """
+
+    amount: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "Charge", Charge)
+
+
+@dataclass(eq=False, repr=False)
 class ChatEvent(betterproto2.Message):
     """
 
@@ -950,8 +977,65 @@ class Halt(betterproto2.Message):
     The name of who set or lifted it last.
     """
 
+    set_unix_us: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    Microseconds since 1970-01-01T00:00:00Z; 0 in the answers of SetHalt and LiftHalt.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "Halt", Halt)
+
+
+@dataclass(eq=False, repr=False)
+class HaltStanding(betterproto2.Message):
+    """
+    A switch, and what of its scope is not at its end yet. All numbers are 0 when nothing is left to cancel.
+    """
+
+    halt: "Halt | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    running: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    Operations whose outcome is not known yet: under way, or being asked for.
+    """
+
+    open: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    Effects that go on, such as open orders. While the switch is set, they are being cancelled.
+    """
+
+    needs_person: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    Operations of which nobody but a person can say what became of them.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "HaltStanding", HaltStanding)
+
+
+@dataclass(eq=False, repr=False)
+class HeldAmount(betterproto2.Message):
+    """
+    What an operation holds of a balance, or what was charged in its place.
+    """
+
+    scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    unit: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    window: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    amount: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+
+    charged: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+
+    state: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    held, kept (nobody knows the outcome), settled or released.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "HeldAmount", HeldAmount)
 
 
 @dataclass(eq=False, repr=False)
@@ -992,6 +1076,22 @@ default_message_pool.register_message("agentic.gateway.v1", "LiftHaltResponse", 
 
 
 @dataclass(eq=False, repr=False)
+class ListHaltsRequest(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListHaltsRequest", ListHaltsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListHaltsResponse(betterproto2.Message):
+    halts: "list[HaltStanding]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListHaltsResponse", ListHaltsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListModelsRequest(betterproto2.Message):
     pass
 
@@ -1005,6 +1105,45 @@ class ListModelsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "ListModelsResponse", ListModelsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListOperationsRequest(betterproto2.Message):
+    states: "list[OperationState]" = betterproto2.field(1, betterproto2.TYPE_ENUM, repeated=True)
+    """
+    Only these states; all where it is empty.
+    """
+
+    needs_person: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Only operations that wait for a person's decision.
+    """
+
+    page_size: "int" = betterproto2.field(3, betterproto2.TYPE_INT32)
+    """
+    1 to 500; 0 is 50.
+    """
+
+    page_token: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    From the answer before; empty begins with the newest.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListOperationsRequest", ListOperationsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListOperationsResponse(betterproto2.Message):
+    operations: "list[OperationOverview]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Empty when there are no more.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListOperationsResponse", ListOperationsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1142,6 +1281,74 @@ default_message_pool.register_message("agentic.gateway.v1", "Operation", Operati
 
 
 @dataclass(eq=False, repr=False)
+class OperationOverview(betterproto2.Message):
+    """
+    An operation, whose it is, and who looks after it.
+    """
+
+    operation: "Operation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    tenant: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    principal: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The `sub` of the agent's token.
+    """
+
+    kind: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    tool, chat or count.
+    """
+
+    run_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+
+    idempotency_key: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+
+    owner: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    The instance that has it, or had it last.
+    """
+
+    halt_scopes: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Scopes of the switches that stop it.
+    """
+
+    open: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Its effect goes on, as an open order does, and is followed until it ends.
+    """
+
+    needs_person: "bool" = betterproto2.field(10, betterproto2.TYPE_BOOL)
+    """
+    Nobody but an operator can say what became of it.
+    """
+
+    looks: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
+    """
+    How often it was looked for without finding out, and when that happens next (microseconds of Unix time, or 0).
+    """
+
+    next_look_unix_us: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "OperationOverview", OperationOverview)
+
+
+@dataclass(eq=False, repr=False)
+class OperationRecord(betterproto2.Message):
+    receipt: "Receipt | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    record_json: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The record as it was stored and hashed.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "OperationRecord", OperationRecord)
+
+
+@dataclass(eq=False, repr=False)
 class Part(betterproto2.Message):
     """
     One piece of a turn.
@@ -1242,6 +1449,37 @@ class Receipt(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Receipt", Receipt)
+
+
+@dataclass(eq=False, repr=False)
+class ResolveOperationRequest(betterproto2.Message):
+    operation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    outcome: "OperationState" = betterproto2.field(2, betterproto2.TYPE_ENUM, default_factory=lambda: OperationState(0))
+    """
+    SUCCEEDED or FAILED.
+    """
+
+    reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why you know; 1 to 500 visible characters.
+    """
+
+    charges: "list[Charge]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Instead of everything that is held for SUCCEEDED, and of nothing for FAILED. Units that are absent: as held, or 0.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ResolveOperationRequest", ResolveOperationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResolveOperationResponse(betterproto2.Message):
+    overview: "OperationOverview | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ResolveOperationResponse", ResolveOperationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1377,6 +1615,29 @@ class SetHaltResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "SetHaltResponse", SetHaltResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ShowOperationRequest(betterproto2.Message):
+    operation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ShowOperationRequest", ShowOperationRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ShowOperationResponse(betterproto2.Message):
+    overview: "OperationOverview | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+    held: "list[HeldAmount]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    records: "list[OperationRecord]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The intent, then every ending in the order in which they were written.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ShowOperationResponse", ShowOperationResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1717,3 +1978,11 @@ class UsageRow(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "UsageRow", UsageRow)
+
+
+@dataclass(eq=False, repr=False)
+class WatchOperationRequest(betterproto2.Message):
+    operation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "WatchOperationRequest", WatchOperationRequest)

@@ -38,6 +38,7 @@ from ....wire_format import (
 )
 from . import (
     Attempt,
+    Charge,
     ChatEvent,
     ChatRequest,
     Choice,
@@ -57,21 +58,31 @@ from . import (
     GenerationSettings,
     GetOperationRequest,
     Halt,
+    HaltStanding,
+    HeldAmount,
     InlineData,
     LiftHaltRequest,
     LiftHaltResponse,
+    ListHaltsRequest,
+    ListHaltsResponse,
     ListModelsRequest,
     ListModelsResponse,
+    ListOperationsRequest,
+    ListOperationsResponse,
     ListToolsRequest,
     ListToolsResponse,
     MediaInput,
     Model,
     Operation,
+    OperationOverview,
+    OperationRecord,
     OperationState,
     Part,
     QueryUsageRequest,
     QueryUsageResponse,
     Receipt,
+    ResolveOperationRequest,
+    ResolveOperationResponse,
     ResponseConstraint,
     Resumable,
     ResumeChatRequest,
@@ -82,6 +93,8 @@ from . import (
     SafetySettingThreshold,
     SetHaltRequest,
     SetHaltResponse,
+    ShowOperationRequest,
+    ShowOperationResponse,
     TextDelta,
     ThinkingLevel,
     ThoughtDelta,
@@ -97,6 +110,7 @@ from . import (
     UsageGroup,
     UsageRow,
     Verdict,
+    WatchOperationRequest,
 )
 
 members_Effect = {each.value: each for each in Effect}
@@ -145,6 +159,33 @@ def encode_Attempt(message: Attempt, depth: int = MAX_DEPTH) -> bytes:
             out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Attempt", error) from None
+    return b"".join(out)
+
+
+def encode_Charge(message: Charge, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.Charge."""
+    if type(message) is not Charge and not isinstance(message, Charge):
+        raise wrong_type(message, "Charge", "agentic.gateway.v1.Charge")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Charge")
+    out: list[bytes] = []
+    try:
+        value = message.unit
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.Charge.unit")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Charge.unit"), body)
+        value = message.amount
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Charge.amount")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Charge.amount")
+        if value:
+            out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.Charge", error) from None
     return b"".join(out)
 
 
@@ -950,8 +991,110 @@ def encode_Halt(message: Halt, depth: int = MAX_DEPTH) -> bytes:
             body = value.encode()
             size = len(body)
             out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Halt.operator"), body)
+        value = message.set_unix_us
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Halt.set_unix_us")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Halt.set_unix_us")
+        if value:
+            out += (b"(", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Halt", error) from None
+    return b"".join(out)
+
+
+def encode_HaltStanding(message: HaltStanding, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.HaltStanding."""
+    if type(message) is not HaltStanding and not isinstance(message, HaltStanding):
+        raise wrong_type(message, "HaltStanding", "agentic.gateway.v1.HaltStanding")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.HaltStanding")
+    out: list[bytes] = []
+    value = message.halt
+    if value is not None:
+        body = encode_Halt(value, depth - 1)
+        size = len(body)
+        out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.HaltStanding.halt"), body)
+    value = message.running
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.running")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.running")
+    if value:
+        out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.open
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.open")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.open")
+    if value:
+        out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+    value = message.needs_person
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.needs_person")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.needs_person"
+        )
+    if value:
+        out += (b" ", SIZE[value] if 0 <= value < 128 else varint(value))
+    return b"".join(out)
+
+
+def encode_HeldAmount(message: HeldAmount, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.HeldAmount."""
+    if type(message) is not HeldAmount and not isinstance(message, HeldAmount):
+        raise wrong_type(message, "HeldAmount", "agentic.gateway.v1.HeldAmount")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.HeldAmount")
+    out: list[bytes] = []
+    try:
+        value = message.scope
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.HeldAmount.scope")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.HeldAmount.scope"), body)
+        value = message.unit
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.HeldAmount.unit")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.HeldAmount.unit"), body)
+        value = message.window
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.HeldAmount.window")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.HeldAmount.window"), body)
+        value = message.amount
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.HeldAmount.amount")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HeldAmount.amount")
+        if value:
+            out += (b" ", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.charged
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.HeldAmount.charged")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HeldAmount.charged"
+            )
+        if value:
+            out += (b"(", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.state
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.HeldAmount.state")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"2", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.HeldAmount.state"), body)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.HeldAmount", error) from None
     return b"".join(out)
 
 
@@ -1032,6 +1175,32 @@ def encode_LiftHaltResponse(message: LiftHaltResponse, depth: int = MAX_DEPTH) -
     return b"".join(out)
 
 
+def encode_ListHaltsRequest(message: ListHaltsRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListHaltsRequest."""
+    if type(message) is not ListHaltsRequest and not isinstance(message, ListHaltsRequest):
+        raise wrong_type(message, "ListHaltsRequest", "agentic.gateway.v1.ListHaltsRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListHaltsRequest")
+    return b""
+
+
+def encode_ListHaltsResponse(message: ListHaltsResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListHaltsResponse."""
+    if type(message) is not ListHaltsResponse and not isinstance(message, ListHaltsResponse):
+        raise wrong_type(message, "ListHaltsResponse", "agentic.gateway.v1.ListHaltsResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListHaltsResponse")
+    out: list[bytes] = []
+    value = message.halts
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListHaltsResponse.halts")
+    for value in value:
+        body = encode_HaltStanding(value, depth - 1)
+        size = len(body)
+        out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListHaltsResponse.halts"), body)
+    return b"".join(out)
+
+
 def encode_ListModelsRequest(message: ListModelsRequest, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.ListModelsRequest."""
     if type(message) is not ListModelsRequest and not isinstance(message, ListModelsRequest):
@@ -1055,6 +1224,97 @@ def encode_ListModelsResponse(message: ListModelsResponse, depth: int = MAX_DEPT
         body = encode_Model(value, depth - 1)
         size = len(body)
         out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListModelsResponse.models"), body)
+    return b"".join(out)
+
+
+def encode_ListOperationsRequest(message: ListOperationsRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListOperationsRequest."""
+    if type(message) is not ListOperationsRequest and not isinstance(message, ListOperationsRequest):
+        raise wrong_type(message, "ListOperationsRequest", "agentic.gateway.v1.ListOperationsRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListOperationsRequest")
+    out: list[bytes] = []
+    try:
+        value = message.states
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ListOperationsRequest.states")
+        if value:
+            packed: list[bytes] = []
+            for value in value:
+                if type(value) is not int:
+                    value = member(value, OperationState, "agentic.gateway.v1.ListOperationsRequest.states")
+                if not -2147483648 <= value <= 2147483647:
+                    raise out_of_range(
+                        value, -2147483648, 2147483647, "agentic.gateway.v1.ListOperationsRequest.states"
+                    )
+                packed.append(SIZE[value] if 0 <= value < 128 else varint(value))
+            body = b"".join(packed)
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListOperationsRequest.states"),
+                body,
+            )
+        value = message.needs_person
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.ListOperationsRequest.needs_person")
+        if value:
+            out += (b"\x10", SIZE[value])
+        value = message.page_size
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.ListOperationsRequest.page_size")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ListOperationsRequest.page_size")
+        if value:
+            out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.page_token
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ListOperationsRequest.page_token")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b'"',
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListOperationsRequest.page_token"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ListOperationsRequest", error) from None
+    return b"".join(out)
+
+
+def encode_ListOperationsResponse(message: ListOperationsResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListOperationsResponse."""
+    if type(message) is not ListOperationsResponse and not isinstance(message, ListOperationsResponse):
+        raise wrong_type(message, "ListOperationsResponse", "agentic.gateway.v1.ListOperationsResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListOperationsResponse")
+    out: list[bytes] = []
+    try:
+        value = message.operations
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ListOperationsResponse.operations")
+        for value in value:
+            body = encode_OperationOverview(value, depth - 1)
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListOperationsResponse.operations"),
+                body,
+            )
+        value = message.next_page_token
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ListOperationsResponse.next_page_token")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x12",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListOperationsResponse.next_page_token"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ListOperationsResponse", error) from None
     return b"".join(out)
 
 
@@ -1321,6 +1581,167 @@ def encode_Operation(message: Operation, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_OperationOverview(message: OperationOverview, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.OperationOverview."""
+    if type(message) is not OperationOverview and not isinstance(message, OperationOverview):
+        raise wrong_type(message, "OperationOverview", "agentic.gateway.v1.OperationOverview")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.OperationOverview")
+    out: list[bytes] = []
+    try:
+        value = message.operation
+        if value is not None:
+            body = encode_Operation(value, depth - 1)
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.operation"),
+                body,
+            )
+        value = message.tenant
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.tenant")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x12",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.tenant"),
+                body,
+            )
+        value = message.principal
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.principal")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x1a",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.principal"),
+                body,
+            )
+        value = message.kind
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.kind")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.kind"), body)
+        value = message.run_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.run_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"*",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.run_id"),
+                body,
+            )
+        value = message.idempotency_key
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.idempotency_key")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"2",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.idempotency_key"),
+                body,
+            )
+        value = message.owner
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationOverview.owner")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b":",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.owner"),
+                body,
+            )
+        value = message.halt_scopes
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.OperationOverview.halt_scopes")
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.OperationOverview.halt_scopes")
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"B",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationOverview.halt_scopes"),
+                body,
+            )
+        value = message.open
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.OperationOverview.open")
+        if value:
+            out += (b"H", SIZE[value])
+        value = message.needs_person
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.OperationOverview.needs_person")
+        if value:
+            out += (b"P", SIZE[value])
+        value = message.looks
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.OperationOverview.looks")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.OperationOverview.looks"
+            )
+        if value:
+            out += (b"X", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.next_look_unix_us
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.OperationOverview.next_look_unix_us")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value,
+                -9223372036854775808,
+                9223372036854775807,
+                "agentic.gateway.v1.OperationOverview.next_look_unix_us",
+            )
+        if value:
+            out += (b"`", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.OperationOverview", error) from None
+    return b"".join(out)
+
+
+def encode_OperationRecord(message: OperationRecord, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.OperationRecord."""
+    if type(message) is not OperationRecord and not isinstance(message, OperationRecord):
+        raise wrong_type(message, "OperationRecord", "agentic.gateway.v1.OperationRecord")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.OperationRecord")
+    out: list[bytes] = []
+    try:
+        value = message.receipt
+        if value is not None:
+            body = encode_Receipt(value, depth - 1)
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationRecord.receipt"),
+                body,
+            )
+        value = message.record_json
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.OperationRecord.record_json")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x12",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.OperationRecord.record_json"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.OperationRecord", error) from None
+    return b"".join(out)
+
+
 def encode_Part(message: Part, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.Part."""
     if type(message) is not Part and not isinstance(message, Part):
@@ -1510,6 +1931,78 @@ def encode_Receipt(message: Receipt, depth: int = MAX_DEPTH) -> bytes:
             out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Receipt.leaf_hash"), value)
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Receipt", error) from None
+    return b"".join(out)
+
+
+def encode_ResolveOperationRequest(message: ResolveOperationRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ResolveOperationRequest."""
+    if type(message) is not ResolveOperationRequest and not isinstance(message, ResolveOperationRequest):
+        raise wrong_type(message, "ResolveOperationRequest", "agentic.gateway.v1.ResolveOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResolveOperationRequest")
+    out: list[bytes] = []
+    try:
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ResolveOperationRequest.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResolveOperationRequest.operation_id"),
+                body,
+            )
+        value = message.outcome
+        if type(value) is not int:
+            value = member(value, OperationState, "agentic.gateway.v1.ResolveOperationRequest.outcome")
+        if not -2147483648 <= value <= 2147483647:
+            raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ResolveOperationRequest.outcome")
+        if value:
+            out += (b"\x10", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.reason
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ResolveOperationRequest.reason")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x1a",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResolveOperationRequest.reason"),
+                body,
+            )
+        value = message.charges
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.ResolveOperationRequest.charges")
+        for value in value:
+            body = encode_Charge(value, depth - 1)
+            size = len(body)
+            out += (
+                b'"',
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResolveOperationRequest.charges"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ResolveOperationRequest", error) from None
+    return b"".join(out)
+
+
+def encode_ResolveOperationResponse(message: ResolveOperationResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ResolveOperationResponse."""
+    if type(message) is not ResolveOperationResponse and not isinstance(message, ResolveOperationResponse):
+        raise wrong_type(message, "ResolveOperationResponse", "agentic.gateway.v1.ResolveOperationResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResolveOperationResponse")
+    out: list[bytes] = []
+    value = message.overview
+    if value is not None:
+        body = encode_OperationOverview(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\n",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResolveOperationResponse.overview"),
+            body,
+        )
     return b"".join(out)
 
 
@@ -1711,6 +2204,71 @@ def encode_SetHaltResponse(message: SetHaltResponse, depth: int = MAX_DEPTH) -> 
         body = encode_Receipt(value, depth - 1)
         size = len(body)
         out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.SetHaltResponse.record"), body)
+    return b"".join(out)
+
+
+def encode_ShowOperationRequest(message: ShowOperationRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ShowOperationRequest."""
+    if type(message) is not ShowOperationRequest and not isinstance(message, ShowOperationRequest):
+        raise wrong_type(message, "ShowOperationRequest", "agentic.gateway.v1.ShowOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ShowOperationRequest")
+    out: list[bytes] = []
+    try:
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ShowOperationRequest.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ShowOperationRequest.operation_id"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ShowOperationRequest", error) from None
+    return b"".join(out)
+
+
+def encode_ShowOperationResponse(message: ShowOperationResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ShowOperationResponse."""
+    if type(message) is not ShowOperationResponse and not isinstance(message, ShowOperationResponse):
+        raise wrong_type(message, "ShowOperationResponse", "agentic.gateway.v1.ShowOperationResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ShowOperationResponse")
+    out: list[bytes] = []
+    value = message.overview
+    if value is not None:
+        body = encode_OperationOverview(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\n",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ShowOperationResponse.overview"),
+            body,
+        )
+    value = message.held
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ShowOperationResponse.held")
+    for value in value:
+        body = encode_HeldAmount(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\x12",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ShowOperationResponse.held"),
+            body,
+        )
+    value = message.records
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ShowOperationResponse.records")
+    for value in value:
+        body = encode_OperationRecord(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\x1a",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ShowOperationResponse.records"),
+            body,
+        )
     return b"".join(out)
 
 
@@ -2325,6 +2883,30 @@ def encode_UsageRow(message: UsageRow, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_WatchOperationRequest(message: WatchOperationRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.WatchOperationRequest."""
+    if type(message) is not WatchOperationRequest and not isinstance(message, WatchOperationRequest):
+        raise wrong_type(message, "WatchOperationRequest", "agentic.gateway.v1.WatchOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.WatchOperationRequest")
+    out: list[bytes] = []
+    try:
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.WatchOperationRequest.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.WatchOperationRequest.operation_id"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.WatchOperationRequest", error) from None
+    return b"".join(out)
+
+
 def read_Attempt(data: bytes, at: int, end: int, depth: int, seen: Attempt | None, room: list[int]) -> Attempt:
     if seen is None:
         f_target = ""
@@ -2385,6 +2967,64 @@ def decode_Attempt(data: bytes) -> Attempt:
     if type(data) is not bytes:
         data = buffer(data)
     return read_Attempt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_Charge(data: bytes, at: int, end: int, depth: int, seen: Charge | None, room: list[int]) -> Charge:
+    if seen is None:
+        f_unit = ""
+        f_amount = 0
+    else:
+        f_unit = seen.unit
+        f_amount = seen.amount
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.Charge", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.Charge", tag, end)
+                if tag == 10:
+                    f_unit = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Charge", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 16:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_amount = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Charge", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.Charge")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.Charge", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.Charge", tag, end)
+    return Charge(f_unit, f_amount)
+
+
+def decode_Charge(data: bytes) -> Charge:
+    """Reads one agentic.gateway.v1.Charge."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_Charge(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_ChatEvent(data: bytes, at: int, end: int, depth: int, seen: ChatEvent | None, room: list[int]) -> ChatEvent:
@@ -3486,11 +4126,13 @@ def read_Halt(data: bytes, at: int, end: int, depth: int, seen: Halt | None, roo
         f_engaged = False
         f_reason = ""
         f_operator = ""
+        f_set_unix_us = 0
     else:
         f_scope = seen.scope
         f_engaged = seen.engaged
         f_reason = seen.reason
         f_operator = seen.operator
+        f_set_unix_us = seen.set_unix_us
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Halt", at, depth)
@@ -3526,6 +4168,10 @@ def read_Halt(data: bytes, at: int, end: int, depth: int, seen: Halt | None, roo
                     number, at = long_varint(data, at, number)
                 if tag == 16:
                     f_engaged = number != 0
+                elif tag == 40:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_set_unix_us = number
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Halt", at)
             else:
@@ -3534,7 +4180,7 @@ def read_Halt(data: bytes, at: int, end: int, depth: int, seen: Halt | None, roo
         raise unreadable("agentic.gateway.v1.Halt", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.Halt", tag, end)
-    return Halt(f_scope, f_engaged, f_reason, f_operator)
+    return Halt(f_scope, f_engaged, f_reason, f_operator, f_set_unix_us)
 
 
 def decode_Halt(data: bytes) -> Halt:
@@ -3542,6 +4188,154 @@ def decode_Halt(data: bytes) -> Halt:
     if type(data) is not bytes:
         data = buffer(data)
     return read_Halt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_HaltStanding(
+    data: bytes, at: int, end: int, depth: int, seen: HaltStanding | None, room: list[int]
+) -> HaltStanding:
+    if seen is None:
+        f_halt = None
+        f_running = 0
+        f_open = 0
+        f_needs_person = 0
+    else:
+        f_halt = seen.halt
+        f_running = seen.running
+        f_open = seen.open
+        f_needs_person = seen.needs_person
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.HaltStanding", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.HaltStanding", tag, end)
+                if tag == 10:
+                    f_halt = read_Halt(data, at, stop, depth - 1, f_halt, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.HaltStanding", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 16:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_running = number
+                elif tag == 24:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_open = number
+                elif tag == 32:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_needs_person = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.HaltStanding", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.HaltStanding")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.HaltStanding", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.HaltStanding", tag, end)
+    return HaltStanding(f_halt, f_running, f_open, f_needs_person)
+
+
+def decode_HaltStanding(data: bytes) -> HaltStanding:
+    """Reads one agentic.gateway.v1.HaltStanding."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_HaltStanding(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_HeldAmount(data: bytes, at: int, end: int, depth: int, seen: HeldAmount | None, room: list[int]) -> HeldAmount:
+    if seen is None:
+        f_scope = ""
+        f_unit = ""
+        f_window = ""
+        f_amount = 0
+        f_charged = 0
+        f_state = ""
+    else:
+        f_scope = seen.scope
+        f_unit = seen.unit
+        f_window = seen.window
+        f_amount = seen.amount
+        f_charged = seen.charged
+        f_state = seen.state
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.HeldAmount", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.HeldAmount", tag, end)
+                if tag == 10:
+                    f_scope = data[at:stop].decode()
+                elif tag == 18:
+                    f_unit = data[at:stop].decode()
+                elif tag == 26:
+                    f_window = data[at:stop].decode()
+                elif tag == 50:
+                    f_state = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.HeldAmount", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 32:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_amount = number
+                elif tag == 40:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_charged = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.HeldAmount", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.HeldAmount")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.HeldAmount", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.HeldAmount", tag, end)
+    return HeldAmount(f_scope, f_unit, f_window, f_amount, f_charged, f_state)
+
+
+def decode_HeldAmount(data: bytes) -> HeldAmount:
+    """Reads one agentic.gateway.v1.HeldAmount."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_HeldAmount(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_InlineData(data: bytes, at: int, end: int, depth: int, seen: InlineData | None, room: list[int]) -> InlineData:
@@ -3716,6 +4510,108 @@ def decode_LiftHaltResponse(data: bytes) -> LiftHaltResponse:
     return read_LiftHaltResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_ListHaltsRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ListHaltsRequest | None, room: list[int]
+) -> ListHaltsRequest:
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListHaltsRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListHaltsRequest", tag, end)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListHaltsRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListHaltsRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListHaltsRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListHaltsRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListHaltsRequest", tag, end)
+    return ListHaltsRequest()
+
+
+def decode_ListHaltsRequest(data: bytes) -> ListHaltsRequest:
+    """Reads one agentic.gateway.v1.ListHaltsRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListHaltsRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ListHaltsResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ListHaltsResponse | None, room: list[int]
+) -> ListHaltsResponse:
+    if seen is None:
+        f_halts = []
+    else:
+        f_halts = seen.halts
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListHaltsResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListHaltsResponse", tag, end)
+                if tag == 10:
+                    f_halts.append(read_HaltStanding(data, at, stop, depth - 1, None, room))
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListHaltsResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListHaltsResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListHaltsResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListHaltsResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListHaltsResponse", tag, end)
+    return ListHaltsResponse(f_halts)
+
+
+def decode_ListHaltsResponse(data: bytes) -> ListHaltsResponse:
+    """Reads one agentic.gateway.v1.ListHaltsResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListHaltsResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_ListModelsRequest(
     data: bytes, at: int, end: int, depth: int, seen: ListModelsRequest | None, room: list[int]
 ) -> ListModelsRequest:
@@ -3816,6 +4712,151 @@ def decode_ListModelsResponse(data: bytes) -> ListModelsResponse:
     if type(data) is not bytes:
         data = buffer(data)
     return read_ListModelsResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ListOperationsRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ListOperationsRequest | None, room: list[int]
+) -> ListOperationsRequest:
+    if seen is None:
+        f_states = []
+        f_needs_person = False
+        f_page_size = 0
+        f_page_token = ""
+    else:
+        f_states = seen.states
+        f_needs_person = seen.needs_person
+        f_page_size = seen.page_size
+        f_page_token = seen.page_token
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListOperationsRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListOperationsRequest", tag, end)
+                if tag == 10:
+                    while at < stop:
+                        number = data[at]
+                        at += 1
+                        if number > 127:
+                            number, at = long_varint(data, at, number)
+                        if number > 0x7FFFFFFF:
+                            number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                        f_states.append(
+                            members_OperationState[number]
+                            if number in members_OperationState
+                            else OperationState(number)
+                        )
+                    if at != stop:
+                        raise cut_off("agentic.gateway.v1.ListOperationsRequest", tag, stop)
+                elif tag == 34:
+                    f_page_token = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListOperationsRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 8:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_states.append(
+                        members_OperationState[number] if number in members_OperationState else OperationState(number)
+                    )
+                elif tag == 16:
+                    f_needs_person = number != 0
+                elif tag == 24:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_page_size = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListOperationsRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListOperationsRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListOperationsRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListOperationsRequest", tag, end)
+    return ListOperationsRequest(f_states, f_needs_person, f_page_size, f_page_token)
+
+
+def decode_ListOperationsRequest(data: bytes) -> ListOperationsRequest:
+    """Reads one agentic.gateway.v1.ListOperationsRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListOperationsRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ListOperationsResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ListOperationsResponse | None, room: list[int]
+) -> ListOperationsResponse:
+    if seen is None:
+        f_operations = []
+        f_next_page_token = ""
+    else:
+        f_operations = seen.operations
+        f_next_page_token = seen.next_page_token
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListOperationsResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListOperationsResponse", tag, end)
+                if tag == 10:
+                    f_operations.append(read_OperationOverview(data, at, stop, depth - 1, None, room))
+                elif tag == 18:
+                    f_next_page_token = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListOperationsResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListOperationsResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListOperationsResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListOperationsResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListOperationsResponse", tag, end)
+    return ListOperationsResponse(f_operations, f_next_page_token)
+
+
+def decode_ListOperationsResponse(data: bytes) -> ListOperationsResponse:
+    """Reads one agentic.gateway.v1.ListOperationsResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListOperationsResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_ListToolsRequest(
@@ -4207,6 +5248,179 @@ def decode_Operation(data: bytes) -> Operation:
     return read_Operation(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_OperationOverview(
+    data: bytes, at: int, end: int, depth: int, seen: OperationOverview | None, room: list[int]
+) -> OperationOverview:
+    if seen is None:
+        f_operation = None
+        f_tenant = ""
+        f_principal = ""
+        f_kind = ""
+        f_run_id = ""
+        f_idempotency_key = ""
+        f_owner = ""
+        f_halt_scopes = []
+        f_open = False
+        f_needs_person = False
+        f_looks = 0
+        f_next_look_unix_us = 0
+    else:
+        f_operation = seen.operation
+        f_tenant = seen.tenant
+        f_principal = seen.principal
+        f_kind = seen.kind
+        f_run_id = seen.run_id
+        f_idempotency_key = seen.idempotency_key
+        f_owner = seen.owner
+        f_halt_scopes = seen.halt_scopes
+        f_open = seen.open
+        f_needs_person = seen.needs_person
+        f_looks = seen.looks
+        f_next_look_unix_us = seen.next_look_unix_us
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.OperationOverview", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.OperationOverview", tag, end)
+                if tag == 10:
+                    f_operation = read_Operation(data, at, stop, depth - 1, f_operation, room)
+                elif tag == 18:
+                    f_tenant = data[at:stop].decode()
+                elif tag == 26:
+                    f_principal = data[at:stop].decode()
+                elif tag == 34:
+                    f_kind = data[at:stop].decode()
+                elif tag == 42:
+                    f_run_id = data[at:stop].decode()
+                elif tag == 50:
+                    f_idempotency_key = data[at:stop].decode()
+                elif tag == 58:
+                    f_owner = data[at:stop].decode()
+                elif tag == 66:
+                    f_halt_scopes.append(data[at:stop].decode())
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.OperationOverview", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 72:
+                    f_open = number != 0
+                elif tag == 80:
+                    f_needs_person = number != 0
+                elif tag == 88:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_looks = number
+                elif tag == 96:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_next_look_unix_us = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.OperationOverview", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.OperationOverview")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.OperationOverview", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.OperationOverview", tag, end)
+    return OperationOverview(
+        f_operation,
+        f_tenant,
+        f_principal,
+        f_kind,
+        f_run_id,
+        f_idempotency_key,
+        f_owner,
+        f_halt_scopes,
+        f_open,
+        f_needs_person,
+        f_looks,
+        f_next_look_unix_us,
+    )
+
+
+def decode_OperationOverview(data: bytes) -> OperationOverview:
+    """Reads one agentic.gateway.v1.OperationOverview."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_OperationOverview(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_OperationRecord(
+    data: bytes, at: int, end: int, depth: int, seen: OperationRecord | None, room: list[int]
+) -> OperationRecord:
+    if seen is None:
+        f_receipt = None
+        f_record_json = ""
+    else:
+        f_receipt = seen.receipt
+        f_record_json = seen.record_json
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.OperationRecord", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.OperationRecord", tag, end)
+                if tag == 10:
+                    f_receipt = read_Receipt(data, at, stop, depth - 1, f_receipt, room)
+                elif tag == 18:
+                    f_record_json = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.OperationRecord", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.OperationRecord", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.OperationRecord")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.OperationRecord", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.OperationRecord", tag, end)
+    return OperationRecord(f_receipt, f_record_json)
+
+
+def decode_OperationRecord(data: bytes) -> OperationRecord:
+    """Reads one agentic.gateway.v1.OperationRecord."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_OperationRecord(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_Part(data: bytes, at: int, end: int, depth: int, seen: Part | None, room: list[int]) -> Part:
     if seen is None:
         f_text = None
@@ -4490,6 +5704,130 @@ def decode_Receipt(data: bytes) -> Receipt:
     if type(data) is not bytes:
         data = buffer(data)
     return read_Receipt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ResolveOperationRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ResolveOperationRequest | None, room: list[int]
+) -> ResolveOperationRequest:
+    if seen is None:
+        f_operation_id = ""
+        f_outcome = members_OperationState[0]
+        f_reason = ""
+        f_charges = []
+    else:
+        f_operation_id = seen.operation_id
+        f_outcome = seen.outcome
+        f_reason = seen.reason
+        f_charges = seen.charges
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ResolveOperationRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ResolveOperationRequest", tag, end)
+                if tag == 10:
+                    f_operation_id = data[at:stop].decode()
+                elif tag == 26:
+                    f_reason = data[at:stop].decode()
+                elif tag == 34:
+                    f_charges.append(read_Charge(data, at, stop, depth - 1, None, room))
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResolveOperationRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 16:
+                    if number > 0x7FFFFFFF:
+                        number = (number & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+                    f_outcome = (
+                        members_OperationState[number] if number in members_OperationState else OperationState(number)
+                    )
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResolveOperationRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ResolveOperationRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ResolveOperationRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ResolveOperationRequest", tag, end)
+    return ResolveOperationRequest(f_operation_id, f_outcome, f_reason, f_charges)
+
+
+def decode_ResolveOperationRequest(data: bytes) -> ResolveOperationRequest:
+    """Reads one agentic.gateway.v1.ResolveOperationRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ResolveOperationRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ResolveOperationResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ResolveOperationResponse | None, room: list[int]
+) -> ResolveOperationResponse:
+    if seen is None:
+        f_overview = None
+    else:
+        f_overview = seen.overview
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ResolveOperationResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ResolveOperationResponse", tag, end)
+                if tag == 10:
+                    f_overview = read_OperationOverview(data, at, stop, depth - 1, f_overview, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResolveOperationResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResolveOperationResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ResolveOperationResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ResolveOperationResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ResolveOperationResponse", tag, end)
+    return ResolveOperationResponse(f_overview)
+
+
+def decode_ResolveOperationResponse(data: bytes) -> ResolveOperationResponse:
+    """Reads one agentic.gateway.v1.ResolveOperationResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ResolveOperationResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_ResponseConstraint(
@@ -4867,6 +6205,122 @@ def decode_SetHaltResponse(data: bytes) -> SetHaltResponse:
     if type(data) is not bytes:
         data = buffer(data)
     return read_SetHaltResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ShowOperationRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ShowOperationRequest | None, room: list[int]
+) -> ShowOperationRequest:
+    if seen is None:
+        f_operation_id = ""
+    else:
+        f_operation_id = seen.operation_id
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ShowOperationRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ShowOperationRequest", tag, end)
+                if tag == 10:
+                    f_operation_id = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ShowOperationRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ShowOperationRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ShowOperationRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ShowOperationRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ShowOperationRequest", tag, end)
+    return ShowOperationRequest(f_operation_id)
+
+
+def decode_ShowOperationRequest(data: bytes) -> ShowOperationRequest:
+    """Reads one agentic.gateway.v1.ShowOperationRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ShowOperationRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ShowOperationResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ShowOperationResponse | None, room: list[int]
+) -> ShowOperationResponse:
+    if seen is None:
+        f_overview = None
+        f_held = []
+        f_records = []
+    else:
+        f_overview = seen.overview
+        f_held = seen.held
+        f_records = seen.records
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ShowOperationResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ShowOperationResponse", tag, end)
+                if tag == 10:
+                    f_overview = read_OperationOverview(data, at, stop, depth - 1, f_overview, room)
+                elif tag == 18:
+                    f_held.append(read_HeldAmount(data, at, stop, depth - 1, None, room))
+                elif tag == 26:
+                    f_records.append(read_OperationRecord(data, at, stop, depth - 1, None, room))
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ShowOperationResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ShowOperationResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ShowOperationResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ShowOperationResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ShowOperationResponse", tag, end)
+    return ShowOperationResponse(f_overview, f_held, f_records)
+
+
+def decode_ShowOperationResponse(data: bytes) -> ShowOperationResponse:
+    """Reads one agentic.gateway.v1.ShowOperationResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ShowOperationResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_TextDelta(data: bytes, at: int, end: int, depth: int, seen: TextDelta | None, room: list[int]) -> TextDelta:
@@ -5756,8 +7210,63 @@ def decode_UsageRow(data: bytes) -> UsageRow:
     return read_UsageRow(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_WatchOperationRequest(
+    data: bytes, at: int, end: int, depth: int, seen: WatchOperationRequest | None, room: list[int]
+) -> WatchOperationRequest:
+    if seen is None:
+        f_operation_id = ""
+    else:
+        f_operation_id = seen.operation_id
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.WatchOperationRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.WatchOperationRequest", tag, end)
+                if tag == 10:
+                    f_operation_id = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.WatchOperationRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.WatchOperationRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.WatchOperationRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.WatchOperationRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.WatchOperationRequest", tag, end)
+    return WatchOperationRequest(f_operation_id)
+
+
+def decode_WatchOperationRequest(data: bytes) -> WatchOperationRequest:
+    """Reads one agentic.gateway.v1.WatchOperationRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_WatchOperationRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 CODECS: dict[type, wire_format.Codec] = {
     Attempt: wire_format.Codec(encode_Attempt, decode_Attempt),
+    Charge: wire_format.Codec(encode_Charge, decode_Charge),
     ChatEvent: wire_format.Codec(encode_ChatEvent, decode_ChatEvent),
     ChatRequest: wire_format.Codec(encode_ChatRequest, decode_ChatRequest),
     Choice: wire_format.Codec(encode_Choice, decode_Choice),
@@ -5774,26 +7283,38 @@ CODECS: dict[type, wire_format.Codec] = {
     GenerationSettings: wire_format.Codec(encode_GenerationSettings, decode_GenerationSettings),
     GetOperationRequest: wire_format.Codec(encode_GetOperationRequest, decode_GetOperationRequest),
     Halt: wire_format.Codec(encode_Halt, decode_Halt),
+    HaltStanding: wire_format.Codec(encode_HaltStanding, decode_HaltStanding),
+    HeldAmount: wire_format.Codec(encode_HeldAmount, decode_HeldAmount),
     InlineData: wire_format.Codec(encode_InlineData, decode_InlineData),
     LiftHaltRequest: wire_format.Codec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: wire_format.Codec(encode_LiftHaltResponse, decode_LiftHaltResponse),
+    ListHaltsRequest: wire_format.Codec(encode_ListHaltsRequest, decode_ListHaltsRequest),
+    ListHaltsResponse: wire_format.Codec(encode_ListHaltsResponse, decode_ListHaltsResponse),
     ListModelsRequest: wire_format.Codec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: wire_format.Codec(encode_ListModelsResponse, decode_ListModelsResponse),
+    ListOperationsRequest: wire_format.Codec(encode_ListOperationsRequest, decode_ListOperationsRequest),
+    ListOperationsResponse: wire_format.Codec(encode_ListOperationsResponse, decode_ListOperationsResponse),
     ListToolsRequest: wire_format.Codec(encode_ListToolsRequest, decode_ListToolsRequest),
     ListToolsResponse: wire_format.Codec(encode_ListToolsResponse, decode_ListToolsResponse),
     MediaInput: wire_format.Codec(encode_MediaInput, decode_MediaInput),
     Model: wire_format.Codec(encode_Model, decode_Model),
     Operation: wire_format.Codec(encode_Operation, decode_Operation),
+    OperationOverview: wire_format.Codec(encode_OperationOverview, decode_OperationOverview),
+    OperationRecord: wire_format.Codec(encode_OperationRecord, decode_OperationRecord),
     Part: wire_format.Codec(encode_Part, decode_Part),
     QueryUsageRequest: wire_format.Codec(encode_QueryUsageRequest, decode_QueryUsageRequest),
     QueryUsageResponse: wire_format.Codec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: wire_format.Codec(encode_Receipt, decode_Receipt),
+    ResolveOperationRequest: wire_format.Codec(encode_ResolveOperationRequest, decode_ResolveOperationRequest),
+    ResolveOperationResponse: wire_format.Codec(encode_ResolveOperationResponse, decode_ResolveOperationResponse),
     ResponseConstraint: wire_format.Codec(encode_ResponseConstraint, decode_ResponseConstraint),
     ResumeChatRequest: wire_format.Codec(encode_ResumeChatRequest, decode_ResumeChatRequest),
     RunTools: wire_format.Codec(encode_RunTools, decode_RunTools),
     SafetySetting: wire_format.Codec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: wire_format.Codec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: wire_format.Codec(encode_SetHaltResponse, decode_SetHaltResponse),
+    ShowOperationRequest: wire_format.Codec(encode_ShowOperationRequest, decode_ShowOperationRequest),
+    ShowOperationResponse: wire_format.Codec(encode_ShowOperationResponse, decode_ShowOperationResponse),
     TextDelta: wire_format.Codec(encode_TextDelta, decode_TextDelta),
     ThoughtDelta: wire_format.Codec(encode_ThoughtDelta, decode_ThoughtDelta),
     Tool: wire_format.Codec(encode_Tool, decode_Tool),
@@ -5806,4 +7327,5 @@ CODECS: dict[type, wire_format.Codec] = {
     TurnEnd: wire_format.Codec(encode_TurnEnd, decode_TurnEnd),
     Usage: wire_format.Codec(encode_Usage, decode_Usage),
     UsageRow: wire_format.Codec(encode_UsageRow, decode_UsageRow),
+    WatchOperationRequest: wire_format.Codec(encode_WatchOperationRequest, decode_WatchOperationRequest),
 }

@@ -47,6 +47,7 @@ from ....wire_format import (
 )
 from . import (
     Attempt,
+    Charge,
     ChatEvent,
     ChatRequest,
     Choice,
@@ -66,21 +67,31 @@ from . import (
     GenerationSettings,
     GetOperationRequest,
     Halt,
+    HaltStanding,
+    HeldAmount,
     InlineData,
     LiftHaltRequest,
     LiftHaltResponse,
+    ListHaltsRequest,
+    ListHaltsResponse,
     ListModelsRequest,
     ListModelsResponse,
+    ListOperationsRequest,
+    ListOperationsResponse,
     ListToolsRequest,
     ListToolsResponse,
     MediaInput,
     Model,
     Operation,
+    OperationOverview,
+    OperationRecord,
     OperationState,
     Part,
     QueryUsageRequest,
     QueryUsageResponse,
     Receipt,
+    ResolveOperationRequest,
+    ResolveOperationResponse,
     ResponseConstraint,
     Resumable,
     ResumeChatRequest,
@@ -91,6 +102,8 @@ from . import (
     SafetySettingThreshold,
     SetHaltRequest,
     SetHaltResponse,
+    ShowOperationRequest,
+    ShowOperationResponse,
     TextDelta,
     ThinkingLevel,
     ThoughtDelta,
@@ -106,6 +119,7 @@ from . import (
     UsageGroup,
     UsageRow,
     Verdict,
+    WatchOperationRequest,
 )
 
 members_Effect = {
@@ -305,6 +319,10 @@ fields_Attempt: dict[str, int] = {
     "fault": 2,
     "milliseconds": 4,
 }
+fields_Charge: dict[str, int] = {
+    "unit": 1,
+    "amount": 2,
+}
 fields_ChatEvent: dict[str, int] = {
     "sequence": 1,
     "text": 2,
@@ -439,6 +457,23 @@ fields_Halt: dict[str, int] = {
     "engaged": 2,
     "reason": 4,
     "operator": 8,
+    "set_unix_us": 16,
+    "setUnixUs": 16,
+}
+fields_HaltStanding: dict[str, int] = {
+    "halt": 1,
+    "running": 2,
+    "open": 4,
+    "needs_person": 8,
+    "needsPerson": 8,
+}
+fields_HeldAmount: dict[str, int] = {
+    "scope": 1,
+    "unit": 2,
+    "window": 4,
+    "amount": 8,
+    "charged": 16,
+    "state": 32,
 }
 fields_InlineData: dict[str, int] = {
     "mime_type": 1,
@@ -453,9 +488,27 @@ fields_LiftHaltResponse: dict[str, int] = {
     "halt": 1,
     "record": 2,
 }
+fields_ListHaltsRequest: dict[str, int] = {}
+fields_ListHaltsResponse: dict[str, int] = {
+    "halts": 1,
+}
 fields_ListModelsRequest: dict[str, int] = {}
 fields_ListModelsResponse: dict[str, int] = {
     "models": 1,
+}
+fields_ListOperationsRequest: dict[str, int] = {
+    "states": 1,
+    "needs_person": 2,
+    "needsPerson": 2,
+    "page_size": 4,
+    "pageSize": 4,
+    "page_token": 8,
+    "pageToken": 8,
+}
+fields_ListOperationsResponse: dict[str, int] = {
+    "operations": 1,
+    "next_page_token": 2,
+    "nextPageToken": 2,
 }
 fields_ListToolsRequest: dict[str, int] = {}
 fields_ListToolsResponse: dict[str, int] = {
@@ -504,6 +557,30 @@ fields_Operation: dict[str, int] = {
     "created_unix_us": 1024,
     "createdUnixUs": 1024,
 }
+fields_OperationOverview: dict[str, int] = {
+    "operation": 1,
+    "tenant": 2,
+    "principal": 4,
+    "kind": 8,
+    "run_id": 16,
+    "runId": 16,
+    "idempotency_key": 32,
+    "idempotencyKey": 32,
+    "owner": 64,
+    "halt_scopes": 128,
+    "haltScopes": 128,
+    "open": 256,
+    "needs_person": 512,
+    "needsPerson": 512,
+    "looks": 1024,
+    "next_look_unix_us": 2048,
+    "nextLookUnixUs": 2048,
+}
+fields_OperationRecord: dict[str, int] = {
+    "receipt": 1,
+    "record_json": 2,
+    "recordJson": 2,
+}
 fields_Part: dict[str, int] = {
     "text": 1,
     "thought": 2,
@@ -537,6 +614,16 @@ fields_Receipt: dict[str, int] = {
     "leaf_hash": 8,
     "leafHash": 8,
 }
+fields_ResolveOperationRequest: dict[str, int] = {
+    "operation_id": 1,
+    "operationId": 1,
+    "outcome": 2,
+    "reason": 4,
+    "charges": 8,
+}
+fields_ResolveOperationResponse: dict[str, int] = {
+    "overview": 1,
+}
 fields_ResponseConstraint: dict[str, int] = {
     "json_schema": 1,
     "jsonSchema": 1,
@@ -568,6 +655,15 @@ fields_SetHaltRequest: dict[str, int] = {
 fields_SetHaltResponse: dict[str, int] = {
     "halt": 1,
     "record": 2,
+}
+fields_ShowOperationRequest: dict[str, int] = {
+    "operation_id": 1,
+    "operationId": 1,
+}
+fields_ShowOperationResponse: dict[str, int] = {
+    "overview": 1,
+    "held": 2,
+    "records": 4,
 }
 fields_TextDelta: dict[str, int] = {
     "text": 1,
@@ -676,6 +772,10 @@ fields_UsageRow: dict[str, int] = {
     "cost_micro_usd": 16384,
     "costMicroUsd": 16384,
 }
+fields_WatchOperationRequest: dict[str, int] = {
+    "operation_id": 1,
+    "operationId": 1,
+}
 
 
 def write_Attempt(message: Attempt, depth: int) -> str:
@@ -710,6 +810,35 @@ def encode_Attempt(message: Attempt) -> bytes:
         return write_Attempt(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.Attempt") from None
+
+
+def write_Charge(message: Charge, depth: int) -> str:
+    if type(message) is not Charge and not isinstance(message, Charge):
+        raise wrong_type(message, "Charge", "agentic.gateway.v1.Charge")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Charge")
+    out: list[str] = []
+    value = message.unit
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.Charge.unit")
+    if value:
+        out.append(f'"unit":{quote(value)}')
+    value = message.amount
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Charge.amount")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Charge.amount")
+    if value:
+        out.append(f'"amount":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_Charge(message: Charge) -> bytes:
+    """Writes one agentic.gateway.v1.Charge as JSON."""
+    try:
+        return write_Charge(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.Charge") from None
 
 
 def write_ChatEvent(message: ChatEvent, depth: int) -> str:
@@ -1416,6 +1545,13 @@ def write_Halt(message: Halt, depth: int) -> str:
         value = text(value, "agentic.gateway.v1.Halt.operator")
     if value:
         out.append(f'"operator":{quote(value)}')
+    value = message.set_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Halt.set_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Halt.set_unix_us")
+    if value:
+        out.append(f'"setUnixUs":"{value}"')
     return "{" + ",".join(out) + "}"
 
 
@@ -1425,6 +1561,100 @@ def encode_Halt(message: Halt) -> bytes:
         return write_Halt(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.Halt") from None
+
+
+def write_HaltStanding(message: HaltStanding, depth: int) -> str:
+    if type(message) is not HaltStanding and not isinstance(message, HaltStanding):
+        raise wrong_type(message, "HaltStanding", "agentic.gateway.v1.HaltStanding")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.HaltStanding")
+    out: list[str] = []
+    value = message.halt
+    if value is not None:
+        out.append(f'"halt":{write_Halt(value, depth - 1)}')
+    value = message.running
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.running")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.running")
+    if value:
+        out.append(f'"running":"{value}"')
+    value = message.open
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.open")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.open")
+    if value:
+        out.append(f'"open":"{value}"')
+    value = message.needs_person
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HaltStanding.needs_person")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HaltStanding.needs_person"
+        )
+    if value:
+        out.append(f'"needsPerson":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_HaltStanding(message: HaltStanding) -> bytes:
+    """Writes one agentic.gateway.v1.HaltStanding as JSON."""
+    try:
+        return write_HaltStanding(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.HaltStanding") from None
+
+
+def write_HeldAmount(message: HeldAmount, depth: int) -> str:
+    if type(message) is not HeldAmount and not isinstance(message, HeldAmount):
+        raise wrong_type(message, "HeldAmount", "agentic.gateway.v1.HeldAmount")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.HeldAmount")
+    out: list[str] = []
+    value = message.scope
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.HeldAmount.scope")
+    if value:
+        out.append(f'"scope":{quote(value)}')
+    value = message.unit
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.HeldAmount.unit")
+    if value:
+        out.append(f'"unit":{quote(value)}')
+    value = message.window
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.HeldAmount.window")
+    if value:
+        out.append(f'"window":{quote(value)}')
+    value = message.amount
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HeldAmount.amount")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HeldAmount.amount")
+    if value:
+        out.append(f'"amount":"{value}"')
+    value = message.charged
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.HeldAmount.charged")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.HeldAmount.charged")
+    if value:
+        out.append(f'"charged":"{value}"')
+    value = message.state
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.HeldAmount.state")
+    if value:
+        out.append(f'"state":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_HeldAmount(message: HeldAmount) -> bytes:
+    """Writes one agentic.gateway.v1.HeldAmount as JSON."""
+    try:
+        return write_HeldAmount(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.HeldAmount") from None
 
 
 def write_InlineData(message: InlineData, depth: int) -> str:
@@ -1504,6 +1734,47 @@ def encode_LiftHaltResponse(message: LiftHaltResponse) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.LiftHaltResponse") from None
 
 
+def write_ListHaltsRequest(message: ListHaltsRequest, depth: int) -> str:
+    if type(message) is not ListHaltsRequest and not isinstance(message, ListHaltsRequest):
+        raise wrong_type(message, "ListHaltsRequest", "agentic.gateway.v1.ListHaltsRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListHaltsRequest")
+    return "{}"
+
+
+def encode_ListHaltsRequest(message: ListHaltsRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ListHaltsRequest as JSON."""
+    try:
+        return write_ListHaltsRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListHaltsRequest") from None
+
+
+def write_ListHaltsResponse(message: ListHaltsResponse, depth: int) -> str:
+    if type(message) is not ListHaltsResponse and not isinstance(message, ListHaltsResponse):
+        raise wrong_type(message, "ListHaltsResponse", "agentic.gateway.v1.ListHaltsResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListHaltsResponse")
+    out: list[str] = []
+    value = message.halts
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListHaltsResponse.halts")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_HaltStanding(value, depth - 1))
+        out.append('"halts":[' + ",".join(parts) + "]")
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ListHaltsResponse(message: ListHaltsResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ListHaltsResponse as JSON."""
+    try:
+        return write_ListHaltsResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListHaltsResponse") from None
+
+
 def write_ListModelsRequest(message: ListModelsRequest, depth: int) -> str:
     if type(message) is not ListModelsRequest and not isinstance(message, ListModelsRequest):
         raise wrong_type(message, "ListModelsRequest", "agentic.gateway.v1.ListModelsRequest")
@@ -1543,6 +1814,82 @@ def encode_ListModelsResponse(message: ListModelsResponse) -> bytes:
         return write_ListModelsResponse(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.ListModelsResponse") from None
+
+
+def write_ListOperationsRequest(message: ListOperationsRequest, depth: int) -> str:
+    if type(message) is not ListOperationsRequest and not isinstance(message, ListOperationsRequest):
+        raise wrong_type(message, "ListOperationsRequest", "agentic.gateway.v1.ListOperationsRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListOperationsRequest")
+    out: list[str] = []
+    value = message.states
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListOperationsRequest.states")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not int:
+                value = member(value, OperationState, "agentic.gateway.v1.ListOperationsRequest.states")
+            if not -2147483648 <= value <= 2147483647:
+                raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ListOperationsRequest.states")
+            parts.append(f"{labels_OperationState.get(value, value)}")
+        out.append('"states":[' + ",".join(parts) + "]")
+    value = message.needs_person
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.ListOperationsRequest.needs_person")
+    if value:
+        out.append(f'"needsPerson":{TRUTH[value]}')
+    value = message.page_size
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.ListOperationsRequest.page_size")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ListOperationsRequest.page_size")
+    if value:
+        out.append(f'"pageSize":{value}')
+    value = message.page_token
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ListOperationsRequest.page_token")
+    if value:
+        out.append(f'"pageToken":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ListOperationsRequest(message: ListOperationsRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ListOperationsRequest as JSON."""
+    try:
+        return write_ListOperationsRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListOperationsRequest") from None
+
+
+def write_ListOperationsResponse(message: ListOperationsResponse, depth: int) -> str:
+    if type(message) is not ListOperationsResponse and not isinstance(message, ListOperationsResponse):
+        raise wrong_type(message, "ListOperationsResponse", "agentic.gateway.v1.ListOperationsResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListOperationsResponse")
+    out: list[str] = []
+    value = message.operations
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListOperationsResponse.operations")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_OperationOverview(value, depth - 1))
+        out.append('"operations":[' + ",".join(parts) + "]")
+    value = message.next_page_token
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ListOperationsResponse.next_page_token")
+    if value:
+        out.append(f'"nextPageToken":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ListOperationsResponse(message: ListOperationsResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ListOperationsResponse as JSON."""
+    try:
+        return write_ListOperationsResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListOperationsResponse") from None
 
 
 def write_ListToolsRequest(message: ListToolsRequest, depth: int) -> str:
@@ -1812,6 +2159,119 @@ def encode_Operation(message: Operation) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.Operation") from None
 
 
+def write_OperationOverview(message: OperationOverview, depth: int) -> str:
+    if type(message) is not OperationOverview and not isinstance(message, OperationOverview):
+        raise wrong_type(message, "OperationOverview", "agentic.gateway.v1.OperationOverview")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.OperationOverview")
+    out: list[str] = []
+    value = message.operation
+    if value is not None:
+        out.append(f'"operation":{write_Operation(value, depth - 1)}')
+    value = message.tenant
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.tenant")
+    if value:
+        out.append(f'"tenant":{quote(value)}')
+    value = message.principal
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.principal")
+    if value:
+        out.append(f'"principal":{quote(value)}')
+    value = message.kind
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.kind")
+    if value:
+        out.append(f'"kind":{quote(value)}')
+    value = message.run_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.run_id")
+    if value:
+        out.append(f'"runId":{quote(value)}')
+    value = message.idempotency_key
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.idempotency_key")
+    if value:
+        out.append(f'"idempotencyKey":{quote(value)}')
+    value = message.owner
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationOverview.owner")
+    if value:
+        out.append(f'"owner":{quote(value)}')
+    value = message.halt_scopes
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.OperationOverview.halt_scopes")
+    if value:
+        parts = []
+        for value in value:
+            if type(value) is not str:
+                value = text(value, "agentic.gateway.v1.OperationOverview.halt_scopes")
+            parts.append(quote(value))
+        out.append('"haltScopes":[' + ",".join(parts) + "]")
+    value = message.open
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.OperationOverview.open")
+    if value:
+        out.append(f'"open":{TRUTH[value]}')
+    value = message.needs_person
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.OperationOverview.needs_person")
+    if value:
+        out.append(f'"needsPerson":{TRUTH[value]}')
+    value = message.looks
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.OperationOverview.looks")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.OperationOverview.looks"
+        )
+    if value:
+        out.append(f'"looks":"{value}"')
+    value = message.next_look_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.OperationOverview.next_look_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.OperationOverview.next_look_unix_us"
+        )
+    if value:
+        out.append(f'"nextLookUnixUs":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_OperationOverview(message: OperationOverview) -> bytes:
+    """Writes one agentic.gateway.v1.OperationOverview as JSON."""
+    try:
+        return write_OperationOverview(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.OperationOverview") from None
+
+
+def write_OperationRecord(message: OperationRecord, depth: int) -> str:
+    if type(message) is not OperationRecord and not isinstance(message, OperationRecord):
+        raise wrong_type(message, "OperationRecord", "agentic.gateway.v1.OperationRecord")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.OperationRecord")
+    out: list[str] = []
+    value = message.receipt
+    if value is not None:
+        out.append(f'"receipt":{write_Receipt(value, depth - 1)}')
+    value = message.record_json
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.OperationRecord.record_json")
+    if value:
+        out.append(f'"recordJson":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_OperationRecord(message: OperationRecord) -> bytes:
+    """Writes one agentic.gateway.v1.OperationRecord as JSON."""
+    try:
+        return write_OperationRecord(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.OperationRecord") from None
+
+
 def write_Part(message: Part, depth: int) -> str:
     if type(message) is not Part and not isinstance(message, Part):
         raise wrong_type(message, "Part", "agentic.gateway.v1.Part")
@@ -1999,6 +2459,68 @@ def encode_Receipt(message: Receipt) -> bytes:
         return write_Receipt(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.Receipt") from None
+
+
+def write_ResolveOperationRequest(message: ResolveOperationRequest, depth: int) -> str:
+    if type(message) is not ResolveOperationRequest and not isinstance(message, ResolveOperationRequest):
+        raise wrong_type(message, "ResolveOperationRequest", "agentic.gateway.v1.ResolveOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResolveOperationRequest")
+    out: list[str] = []
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ResolveOperationRequest.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    value = message.outcome
+    if type(value) is not int:
+        value = member(value, OperationState, "agentic.gateway.v1.ResolveOperationRequest.outcome")
+    if not -2147483648 <= value <= 2147483647:
+        raise out_of_range(value, -2147483648, 2147483647, "agentic.gateway.v1.ResolveOperationRequest.outcome")
+    if value:
+        out.append(f'"outcome":{labels_OperationState.get(value, value)}')
+    value = message.reason
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ResolveOperationRequest.reason")
+    if value:
+        out.append(f'"reason":{quote(value)}')
+    value = message.charges
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ResolveOperationRequest.charges")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_Charge(value, depth - 1))
+        out.append('"charges":[' + ",".join(parts) + "]")
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ResolveOperationRequest(message: ResolveOperationRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ResolveOperationRequest as JSON."""
+    try:
+        return write_ResolveOperationRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ResolveOperationRequest") from None
+
+
+def write_ResolveOperationResponse(message: ResolveOperationResponse, depth: int) -> str:
+    if type(message) is not ResolveOperationResponse and not isinstance(message, ResolveOperationResponse):
+        raise wrong_type(message, "ResolveOperationResponse", "agentic.gateway.v1.ResolveOperationResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResolveOperationResponse")
+    out: list[str] = []
+    value = message.overview
+    if value is not None:
+        out.append(f'"overview":{write_OperationOverview(value, depth - 1)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ResolveOperationResponse(message: ResolveOperationResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ResolveOperationResponse as JSON."""
+    try:
+        return write_ResolveOperationResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ResolveOperationResponse") from None
 
 
 def write_ResponseConstraint(message: ResponseConstraint, depth: int) -> str:
@@ -2189,6 +2711,64 @@ def encode_SetHaltResponse(message: SetHaltResponse) -> bytes:
         return write_SetHaltResponse(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.SetHaltResponse") from None
+
+
+def write_ShowOperationRequest(message: ShowOperationRequest, depth: int) -> str:
+    if type(message) is not ShowOperationRequest and not isinstance(message, ShowOperationRequest):
+        raise wrong_type(message, "ShowOperationRequest", "agentic.gateway.v1.ShowOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ShowOperationRequest")
+    out: list[str] = []
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ShowOperationRequest.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ShowOperationRequest(message: ShowOperationRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ShowOperationRequest as JSON."""
+    try:
+        return write_ShowOperationRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ShowOperationRequest") from None
+
+
+def write_ShowOperationResponse(message: ShowOperationResponse, depth: int) -> str:
+    if type(message) is not ShowOperationResponse and not isinstance(message, ShowOperationResponse):
+        raise wrong_type(message, "ShowOperationResponse", "agentic.gateway.v1.ShowOperationResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ShowOperationResponse")
+    out: list[str] = []
+    value = message.overview
+    if value is not None:
+        out.append(f'"overview":{write_OperationOverview(value, depth - 1)}')
+    value = message.held
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ShowOperationResponse.held")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_HeldAmount(value, depth - 1))
+        out.append('"held":[' + ",".join(parts) + "]")
+    value = message.records
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ShowOperationResponse.records")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_OperationRecord(value, depth - 1))
+        out.append('"records":[' + ",".join(parts) + "]")
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ShowOperationResponse(message: ShowOperationResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ShowOperationResponse as JSON."""
+    try:
+        return write_ShowOperationResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ShowOperationResponse") from None
 
 
 def write_TextDelta(message: TextDelta, depth: int) -> str:
@@ -2747,6 +3327,28 @@ def encode_UsageRow(message: UsageRow) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.UsageRow") from None
 
 
+def write_WatchOperationRequest(message: WatchOperationRequest, depth: int) -> str:
+    if type(message) is not WatchOperationRequest and not isinstance(message, WatchOperationRequest):
+        raise wrong_type(message, "WatchOperationRequest", "agentic.gateway.v1.WatchOperationRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.WatchOperationRequest")
+    out: list[str] = []
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.WatchOperationRequest.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_WatchOperationRequest(message: WatchOperationRequest) -> bytes:
+    """Writes one agentic.gateway.v1.WatchOperationRequest as JSON."""
+    try:
+        return write_WatchOperationRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.WatchOperationRequest") from None
+
+
 def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -2781,6 +3383,39 @@ def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
 def decode_Attempt(data: bytes | str, size_max: int = MAX_SIZE) -> Attempt:
     """Reads one agentic.gateway.v1.Attempt from JSON of at most `size_max` bytes."""
     return read_Attempt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_Charge(found: object, depth: int, room: list[int]) -> Charge:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_unit = ""
+    f_amount = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_Charge.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.Charge", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_unit = as_text(value)
+            elif field == 2:
+                f_amount = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return Charge(f_unit, f_amount)
+
+
+def decode_Charge(data: bytes | str, size_max: int = MAX_SIZE) -> Charge:
+    """Reads one agentic.gateway.v1.Charge from JSON of at most `size_max` bytes."""
+    return read_Charge(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_ChatEvent(found: object, depth: int, room: list[int]) -> ChatEvent:
@@ -3458,6 +4093,7 @@ def read_Halt(found: object, depth: int, room: list[int]) -> Halt:
     f_engaged = False
     f_reason = ""
     f_operator = ""
+    f_set_unix_us = 0
     done = 0
     key = ""
     try:
@@ -3476,15 +4112,101 @@ def read_Halt(found: object, depth: int, room: list[int]) -> Halt:
                 f_reason = as_text(value)
             elif field == 8:
                 f_operator = as_text(value)
+            elif field == 16:
+                f_set_unix_us = as_int64(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return Halt(f_scope, f_engaged, f_reason, f_operator)
+    return Halt(f_scope, f_engaged, f_reason, f_operator, f_set_unix_us)
 
 
 def decode_Halt(data: bytes | str, size_max: int = MAX_SIZE) -> Halt:
     """Reads one agentic.gateway.v1.Halt from JSON of at most `size_max` bytes."""
     return read_Halt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_HaltStanding(found: object, depth: int, room: list[int]) -> HaltStanding:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_halt = None
+    f_running = 0
+    f_open = 0
+    f_needs_person = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_HaltStanding.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.HaltStanding", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_halt = read_Halt(value, depth - 1, room)
+            elif field == 2:
+                f_running = as_int64(value)
+            elif field == 4:
+                f_open = as_int64(value)
+            elif field == 8:
+                f_needs_person = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return HaltStanding(f_halt, f_running, f_open, f_needs_person)
+
+
+def decode_HaltStanding(data: bytes | str, size_max: int = MAX_SIZE) -> HaltStanding:
+    """Reads one agentic.gateway.v1.HaltStanding from JSON of at most `size_max` bytes."""
+    return read_HaltStanding(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_HeldAmount(found: object, depth: int, room: list[int]) -> HeldAmount:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_scope = ""
+    f_unit = ""
+    f_window = ""
+    f_amount = 0
+    f_charged = 0
+    f_state = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_HeldAmount.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.HeldAmount", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_scope = as_text(value)
+            elif field == 2:
+                f_unit = as_text(value)
+            elif field == 4:
+                f_window = as_text(value)
+            elif field == 8:
+                f_amount = as_int64(value)
+            elif field == 16:
+                f_charged = as_int64(value)
+            elif field == 32:
+                f_state = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return HeldAmount(f_scope, f_unit, f_window, f_amount, f_charged, f_state)
+
+
+def decode_HeldAmount(data: bytes | str, size_max: int = MAX_SIZE) -> HeldAmount:
+    """Reads one agentic.gateway.v1.HeldAmount from JSON of at most `size_max` bytes."""
+    return read_HeldAmount(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_InlineData(found: object, depth: int, room: list[int]) -> InlineData:
@@ -3586,6 +4308,54 @@ def decode_LiftHaltResponse(data: bytes | str, size_max: int = MAX_SIZE) -> Lift
     return read_LiftHaltResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_ListHaltsRequest(found: object, depth: int, room: list[int]) -> ListHaltsRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    for key, _ in found:
+        error = refused_name("agentic.gateway.v1.ListHaltsRequest", 0)
+        error.inside(key)
+        raise error
+    return ListHaltsRequest()
+
+
+def decode_ListHaltsRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ListHaltsRequest:
+    """Reads one agentic.gateway.v1.ListHaltsRequest from JSON of at most `size_max` bytes."""
+    return read_ListHaltsRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ListHaltsResponse(found: object, depth: int, room: list[int]) -> ListHaltsResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_halts = []
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ListHaltsResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ListHaltsResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_halts = messages_of(value, read_HaltStanding, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ListHaltsResponse(f_halts)
+
+
+def decode_ListHaltsResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ListHaltsResponse:
+    """Reads one agentic.gateway.v1.ListHaltsResponse from JSON of at most `size_max` bytes."""
+    return read_ListHaltsResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_ListModelsRequest(found: object, depth: int, room: list[int]) -> ListModelsRequest:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -3632,6 +4402,78 @@ def read_ListModelsResponse(found: object, depth: int, room: list[int]) -> ListM
 def decode_ListModelsResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ListModelsResponse:
     """Reads one agentic.gateway.v1.ListModelsResponse from JSON of at most `size_max` bytes."""
     return read_ListModelsResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ListOperationsRequest(found: object, depth: int, room: list[int]) -> ListOperationsRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_states = []
+    f_needs_person = False
+    f_page_size = 0
+    f_page_token = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ListOperationsRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ListOperationsRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_states = list_of(value, read_OperationState)
+            elif field == 2:
+                f_needs_person = as_bool(value)
+            elif field == 4:
+                f_page_size = as_int32(value)
+            elif field == 8:
+                f_page_token = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ListOperationsRequest(f_states, f_needs_person, f_page_size, f_page_token)
+
+
+def decode_ListOperationsRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ListOperationsRequest:
+    """Reads one agentic.gateway.v1.ListOperationsRequest from JSON of at most `size_max` bytes."""
+    return read_ListOperationsRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ListOperationsResponse(found: object, depth: int, room: list[int]) -> ListOperationsResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operations = []
+    f_next_page_token = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ListOperationsResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ListOperationsResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operations = messages_of(value, read_OperationOverview, depth - 1, room)
+            elif field == 2:
+                f_next_page_token = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ListOperationsResponse(f_operations, f_next_page_token)
+
+
+def decode_ListOperationsResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ListOperationsResponse:
+    """Reads one agentic.gateway.v1.ListOperationsResponse from JSON of at most `size_max` bytes."""
+    return read_ListOperationsResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_ListToolsRequest(found: object, depth: int, room: list[int]) -> ListToolsRequest:
@@ -3863,6 +4705,115 @@ def decode_Operation(data: bytes | str, size_max: int = MAX_SIZE) -> Operation:
     return read_Operation(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_OperationOverview(found: object, depth: int, room: list[int]) -> OperationOverview:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operation = None
+    f_tenant = ""
+    f_principal = ""
+    f_kind = ""
+    f_run_id = ""
+    f_idempotency_key = ""
+    f_owner = ""
+    f_halt_scopes = []
+    f_open = False
+    f_needs_person = False
+    f_looks = 0
+    f_next_look_unix_us = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_OperationOverview.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.OperationOverview", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operation = read_Operation(value, depth - 1, room)
+            elif field == 2:
+                f_tenant = as_text(value)
+            elif field == 4:
+                f_principal = as_text(value)
+            elif field == 8:
+                f_kind = as_text(value)
+            elif field == 16:
+                f_run_id = as_text(value)
+            elif field == 32:
+                f_idempotency_key = as_text(value)
+            elif field == 64:
+                f_owner = as_text(value)
+            elif field == 128:
+                f_halt_scopes = list_of(value, as_text)
+            elif field == 256:
+                f_open = as_bool(value)
+            elif field == 512:
+                f_needs_person = as_bool(value)
+            elif field == 1024:
+                f_looks = as_int64(value)
+            elif field == 2048:
+                f_next_look_unix_us = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return OperationOverview(
+        f_operation,
+        f_tenant,
+        f_principal,
+        f_kind,
+        f_run_id,
+        f_idempotency_key,
+        f_owner,
+        f_halt_scopes,
+        f_open,
+        f_needs_person,
+        f_looks,
+        f_next_look_unix_us,
+    )
+
+
+def decode_OperationOverview(data: bytes | str, size_max: int = MAX_SIZE) -> OperationOverview:
+    """Reads one agentic.gateway.v1.OperationOverview from JSON of at most `size_max` bytes."""
+    return read_OperationOverview(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_OperationRecord(found: object, depth: int, room: list[int]) -> OperationRecord:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_receipt = None
+    f_record_json = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_OperationRecord.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.OperationRecord", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_receipt = read_Receipt(value, depth - 1, room)
+            elif field == 2:
+                f_record_json = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return OperationRecord(f_receipt, f_record_json)
+
+
+def decode_OperationRecord(data: bytes | str, size_max: int = MAX_SIZE) -> OperationRecord:
+    """Reads one agentic.gateway.v1.OperationRecord from JSON of at most `size_max` bytes."""
+    return read_OperationRecord(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_Part(found: object, depth: int, room: list[int]) -> Part:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -4036,6 +4987,75 @@ def read_Receipt(found: object, depth: int, room: list[int]) -> Receipt:
 def decode_Receipt(data: bytes | str, size_max: int = MAX_SIZE) -> Receipt:
     """Reads one agentic.gateway.v1.Receipt from JSON of at most `size_max` bytes."""
     return read_Receipt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ResolveOperationRequest(found: object, depth: int, room: list[int]) -> ResolveOperationRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operation_id = ""
+    f_outcome = default_OperationState
+    f_reason = ""
+    f_charges = []
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ResolveOperationRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ResolveOperationRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operation_id = as_text(value)
+            elif field == 2:
+                f_outcome = read_OperationState(value)
+            elif field == 4:
+                f_reason = as_text(value)
+            elif field == 8:
+                f_charges = messages_of(value, read_Charge, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ResolveOperationRequest(f_operation_id, f_outcome, f_reason, f_charges)
+
+
+def decode_ResolveOperationRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ResolveOperationRequest:
+    """Reads one agentic.gateway.v1.ResolveOperationRequest from JSON of at most `size_max` bytes."""
+    return read_ResolveOperationRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ResolveOperationResponse(found: object, depth: int, room: list[int]) -> ResolveOperationResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_overview = None
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ResolveOperationResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ResolveOperationResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_overview = read_OperationOverview(value, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ResolveOperationResponse(f_overview)
+
+
+def decode_ResolveOperationResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ResolveOperationResponse:
+    """Reads one agentic.gateway.v1.ResolveOperationResponse from JSON of at most `size_max` bytes."""
+    return read_ResolveOperationResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_ResponseConstraint(found: object, depth: int, room: list[int]) -> ResponseConstraint:
@@ -4253,6 +5273,72 @@ def read_SetHaltResponse(found: object, depth: int, room: list[int]) -> SetHaltR
 def decode_SetHaltResponse(data: bytes | str, size_max: int = MAX_SIZE) -> SetHaltResponse:
     """Reads one agentic.gateway.v1.SetHaltResponse from JSON of at most `size_max` bytes."""
     return read_SetHaltResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ShowOperationRequest(found: object, depth: int, room: list[int]) -> ShowOperationRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operation_id = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ShowOperationRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ShowOperationRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operation_id = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ShowOperationRequest(f_operation_id)
+
+
+def decode_ShowOperationRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ShowOperationRequest:
+    """Reads one agentic.gateway.v1.ShowOperationRequest from JSON of at most `size_max` bytes."""
+    return read_ShowOperationRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ShowOperationResponse(found: object, depth: int, room: list[int]) -> ShowOperationResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_overview = None
+    f_held = []
+    f_records = []
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ShowOperationResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ShowOperationResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_overview = read_OperationOverview(value, depth - 1, room)
+            elif field == 2:
+                f_held = messages_of(value, read_HeldAmount, depth - 1, room)
+            elif field == 4:
+                f_records = messages_of(value, read_OperationRecord, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ShowOperationResponse(f_overview, f_held, f_records)
+
+
+def decode_ShowOperationResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ShowOperationResponse:
+    """Reads one agentic.gateway.v1.ShowOperationResponse from JSON of at most `size_max` bytes."""
+    return read_ShowOperationResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_TextDelta(found: object, depth: int, room: list[int]) -> TextDelta:
@@ -4791,8 +5877,39 @@ def decode_UsageRow(data: bytes | str, size_max: int = MAX_SIZE) -> UsageRow:
     return read_UsageRow(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_WatchOperationRequest(found: object, depth: int, room: list[int]) -> WatchOperationRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_operation_id = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_WatchOperationRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.WatchOperationRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_operation_id = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return WatchOperationRequest(f_operation_id)
+
+
+def decode_WatchOperationRequest(data: bytes | str, size_max: int = MAX_SIZE) -> WatchOperationRequest:
+    """Reads one agentic.gateway.v1.WatchOperationRequest from JSON of at most `size_max` bytes."""
+    return read_WatchOperationRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 JSON_CODECS: dict[type, json_format.JsonCodec] = {
     Attempt: json_format.JsonCodec(encode_Attempt, decode_Attempt),
+    Charge: json_format.JsonCodec(encode_Charge, decode_Charge),
     ChatEvent: json_format.JsonCodec(encode_ChatEvent, decode_ChatEvent),
     ChatRequest: json_format.JsonCodec(encode_ChatRequest, decode_ChatRequest),
     Choice: json_format.JsonCodec(encode_Choice, decode_Choice),
@@ -4809,26 +5926,38 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     GenerationSettings: json_format.JsonCodec(encode_GenerationSettings, decode_GenerationSettings),
     GetOperationRequest: json_format.JsonCodec(encode_GetOperationRequest, decode_GetOperationRequest),
     Halt: json_format.JsonCodec(encode_Halt, decode_Halt),
+    HaltStanding: json_format.JsonCodec(encode_HaltStanding, decode_HaltStanding),
+    HeldAmount: json_format.JsonCodec(encode_HeldAmount, decode_HeldAmount),
     InlineData: json_format.JsonCodec(encode_InlineData, decode_InlineData),
     LiftHaltRequest: json_format.JsonCodec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: json_format.JsonCodec(encode_LiftHaltResponse, decode_LiftHaltResponse),
+    ListHaltsRequest: json_format.JsonCodec(encode_ListHaltsRequest, decode_ListHaltsRequest),
+    ListHaltsResponse: json_format.JsonCodec(encode_ListHaltsResponse, decode_ListHaltsResponse),
     ListModelsRequest: json_format.JsonCodec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: json_format.JsonCodec(encode_ListModelsResponse, decode_ListModelsResponse),
+    ListOperationsRequest: json_format.JsonCodec(encode_ListOperationsRequest, decode_ListOperationsRequest),
+    ListOperationsResponse: json_format.JsonCodec(encode_ListOperationsResponse, decode_ListOperationsResponse),
     ListToolsRequest: json_format.JsonCodec(encode_ListToolsRequest, decode_ListToolsRequest),
     ListToolsResponse: json_format.JsonCodec(encode_ListToolsResponse, decode_ListToolsResponse),
     MediaInput: json_format.JsonCodec(encode_MediaInput, decode_MediaInput),
     Model: json_format.JsonCodec(encode_Model, decode_Model),
     Operation: json_format.JsonCodec(encode_Operation, decode_Operation),
+    OperationOverview: json_format.JsonCodec(encode_OperationOverview, decode_OperationOverview),
+    OperationRecord: json_format.JsonCodec(encode_OperationRecord, decode_OperationRecord),
     Part: json_format.JsonCodec(encode_Part, decode_Part),
     QueryUsageRequest: json_format.JsonCodec(encode_QueryUsageRequest, decode_QueryUsageRequest),
     QueryUsageResponse: json_format.JsonCodec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: json_format.JsonCodec(encode_Receipt, decode_Receipt),
+    ResolveOperationRequest: json_format.JsonCodec(encode_ResolveOperationRequest, decode_ResolveOperationRequest),
+    ResolveOperationResponse: json_format.JsonCodec(encode_ResolveOperationResponse, decode_ResolveOperationResponse),
     ResponseConstraint: json_format.JsonCodec(encode_ResponseConstraint, decode_ResponseConstraint),
     ResumeChatRequest: json_format.JsonCodec(encode_ResumeChatRequest, decode_ResumeChatRequest),
     RunTools: json_format.JsonCodec(encode_RunTools, decode_RunTools),
     SafetySetting: json_format.JsonCodec(encode_SafetySetting, decode_SafetySetting),
     SetHaltRequest: json_format.JsonCodec(encode_SetHaltRequest, decode_SetHaltRequest),
     SetHaltResponse: json_format.JsonCodec(encode_SetHaltResponse, decode_SetHaltResponse),
+    ShowOperationRequest: json_format.JsonCodec(encode_ShowOperationRequest, decode_ShowOperationRequest),
+    ShowOperationResponse: json_format.JsonCodec(encode_ShowOperationResponse, decode_ShowOperationResponse),
     TextDelta: json_format.JsonCodec(encode_TextDelta, decode_TextDelta),
     ThoughtDelta: json_format.JsonCodec(encode_ThoughtDelta, decode_ThoughtDelta),
     Tool: json_format.JsonCodec(encode_Tool, decode_Tool),
@@ -4841,4 +5970,5 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     TurnEnd: json_format.JsonCodec(encode_TurnEnd, decode_TurnEnd),
     Usage: json_format.JsonCodec(encode_Usage, decode_Usage),
     UsageRow: json_format.JsonCodec(encode_UsageRow, decode_UsageRow),
+    WatchOperationRequest: json_format.JsonCodec(encode_WatchOperationRequest, decode_WatchOperationRequest),
 }

@@ -1,0 +1,88 @@
+"""What operators see: an operation with all that the ledger knows of it, and a switch with what it waits for."""
+
+from dataclasses import dataclass
+
+from gateway.terms.ids import InstanceId
+from gateway.terms.money import Unit
+from gateway.terms.operations import Operation, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An amount that an operation holds of a balance, or that was charged in its place."""
+
+    scope: str
+    unit: Unit
+    window: str
+    amount: int
+    charged: int
+    state: str
+    """`held`, `kept` (nobody knows the outcome), `settled` or `released`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """An operation and who looks after it."""
+
+    operation: Operation
+    number: int
+    """Counts operations: a larger one is newer."""
+    kind: str
+    """`tool`, `chat` or `count`."""
+    run: str
+    owner: InstanceId
+    halts: tuple[str, ...]
+    looks: int
+    """How often it was looked for without finding out."""
+    look_unix_us: int | None
+    """When somebody looks for it next."""
+    fence: int
+    held: tuple[Held, ...] = ()
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether nobody but an operator can say what became of it."""
+        return self.operation.state is State.UNKNOWN and self.look_unix_us is None
+
+    @property
+    def live(self) -> bool:
+        """Whether its effect goes on, as an open order does."""
+        return self.operation.state is State.SUCCEEDED and self.look_unix_us is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which operations to list: the newest first."""
+
+    states: tuple[State, ...] = ()
+    """Only these; all where it is empty."""
+    needs_person: bool = False
+    """Only those that wait for an operator."""
+    before: int = 0
+    """Only those with a smaller number; 0 begins with the newest."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """A switch that stops new effects of its scope."""
+
+    scope: str
+    engaged: bool
+    reason: str
+    """Told to who is refused."""
+    by: str
+    """The operator's name."""
+    set_unix_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltStanding:
+    """A switch, and what of its scope is not at its end yet."""
+
+    halt: Halt
+    running: int
+    """Operations whose outcome is not known yet: under way, or being asked for."""
+    open: int
+    """Effects that go on, such as open orders; while the switch is set they are being cancelled."""
+    needs_person: int
