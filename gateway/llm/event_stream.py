@@ -8,8 +8,8 @@ from typing import Final, Self
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.llm.sse import EventReader, EventTooLargeError
 from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.sse import EventReader, EventTooLargeError
 
 LOOK_S: Final = 1.0
 """How often the connection itself is looked at: aiohttp's parser loses sight of one that broke its chunk coding."""

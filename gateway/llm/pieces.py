@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.terms.sse import EVENT_BYTES_MAX
 from gateway.terms.conversation import FunctionCall
 from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.strict_json import JsonRefusedError, strict_object

@@ -11,7 +11,7 @@ from gateway.llm.authorized_post import AuthorizedPost
 from gateway.llm.bodies import BodyTooLargeError, whole_body
 from gateway.llm.constraint import Verification, verifier_of
 from gateway.llm.event_stream import EventStream, Patience
-from gateway.llm.sse import EVENT_BYTES_MAX
+from gateway.terms.sse import EVENT_BYTES_MAX
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import Chunk, Constraint, Ending, Finish, Text
 from gateway.terms.faults import Fault, UpstreamError

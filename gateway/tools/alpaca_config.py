@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.tools.egress import guard_of
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,256}")
@@ -39,6 +41,8 @@ class AlpacaConfig:
     quote_age_ms: int = 500
     """How long a fetched quote answers further questions, so that a burst of orders does not double the traffic."""
     connections_max: int = 64
+    networks: tuple[str, ...] = ()
+    """Addresses of the venue that may be connected to although they are not public."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -47,6 +51,7 @@ class AlpacaConfig:
                 raise ValueError(f"{name} must match {pattern.pattern}")
         for name in ("trading_url", "data_url"):
             _check_origin(name, getattr(self, name))
+            guard_of(getattr(self, name), self.networks)
         if self.feed and not _NAME.fullmatch(self.feed):
             raise ValueError(f"feed must be empty or match {_NAME.pattern}")
         if len(self.client_order_key) < 32:

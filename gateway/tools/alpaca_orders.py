@@ -15,12 +15,13 @@ from gateway.terms.clock import Clock
 from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit, scaled, written
 from gateway.terms.operations import Failed, Failure, Outcome, Reservation, Succeeded, Unknown
 from gateway.tools.alpaca_config import AlpacaConfig
-from gateway.tools.alpaca_rest import Answer, NoAnswer, Origin, Reply, Request, Rest
+from gateway.tools.alpaca_rest import Answer, Origin, Reply, Request, Rest
 from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members
 from gateway.tools.alpaca_wire import VenueOrder, WireError, micro_down, micro_up, read_order
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
+from gateway.tools.roundtrip import NoAnswer
 
 SENDING_SHARE: Final = 0.7
 """Of the call's time; the rest is for looking up an order whose reply is lost."""

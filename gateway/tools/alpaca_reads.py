@@ -10,7 +10,7 @@ from gateway.terms.operations import Failed, Failure, Outcome
 from gateway.terms.strict_json import JsonValue
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_orders import UNREACHABLE, by_client_order_id, by_order_id
-from gateway.tools.alpaca_rest import NoAnswer, Origin, Reply, Request, Rest
+from gateway.tools.alpaca_rest import Origin, Reply, Request, Rest
 from gateway.tools.alpaca_results import ONE_CALL, Results, order_members, quote_members
 from gateway.tools.alpaca_tools import (
     GET_ACCOUNT,
@@ -33,6 +33,7 @@ from gateway.tools.alpaca_wire import (
 )
 from gateway.tools.deadline import Deadline
 from gateway.tools.quotes import NoQuote
+from gateway.tools.roundtrip import NoAnswer
 
 POSITIONS_MAX: Final = 2_000
 

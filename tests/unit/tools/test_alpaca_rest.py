@@ -8,7 +8,8 @@ from aiohttp import web
 from toolcases import config, resets, says
 
 from gateway.terms.limits import RESULT_BYTES_MAX
-from gateway.tools.alpaca_rest import Answer, NoAnswer, Origin, Request, Rest, open_session
+from gateway.tools.alpaca_rest import Answer, Origin, Request, Rest, open_session
+from gateway.tools.roundtrip import NoAnswer
 
 
 @pytest.fixture

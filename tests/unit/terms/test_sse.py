@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.llm.sse import EventReader, EventTooLargeError
+from gateway.terms.sse import EventReader, EventTooLargeError
 
 
 def naive(stream):
