@@ -11,8 +11,8 @@ from gateway.terms.strict_json import JsonValue
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_rest import Answer
 from gateway.tools.alpaca_wire import Quote, VenueOrder, plain
+from gateway.tools.words import harmless
 
-MESSAGE_MAX: Final = 200
 ONE_CALL: Final = ((Unit.CALLS, 1),)
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -59,10 +59,7 @@ class Results:
         message = body.get("message") if isinstance(body, dict) else None
         if not isinstance(message, str):
             return ""
-        for secret in self._secrets:
-            message = message.replace(secret, "[removed]")
-        harmless = "".join(character if " " <= character <= "~" else " " for character in message[: 4 * MESSAGE_MAX])
-        return " ".join(harmless.split())[:MESSAGE_MAX]
+        return harmless(message, self._secrets)
 
 
 def has_error_form(answer: Answer) -> bool:

@@ -9,6 +9,10 @@ from gateway.terms.verdict import Violation
 from gateway.tools.schema import ArgumentsSchema, SchemaRefusedError
 
 TIMEOUT_MS_MAX = 300_000
+DESCRIPTION_LENGTH_MAX = 2_000
+
+ONCE = "It is sent at most once: if its answer is lost, nobody can find out whether it happened."
+"""Ends the description of a tool with an effect that its service can neither repeat nor be asked about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,20 @@ def declared(draft: Draft) -> ToolDeclaration:
         reduces=draft.reduces,
         hash=_hash(draft, effect, idempotency),
     )
+
+
+def described(text: str, effect: Effect, idempotency: Idempotency) -> str:
+    """A service's description as agents may see it: one line, bounded, and with `ONCE` where that is so.
+
+    Raises ValueError for one with invisible characters: a person who approves it must see what a model will read.
+    """
+    line = " ".join(text.split())
+    if not line.isprintable() or len(line) > DESCRIPTION_LENGTH_MAX:
+        raise ValueError(
+            f"its description has invisible characters or more than {DESCRIPTION_LENGTH_MAX}: write one of your own"
+        )
+    once = effect is not Effect.READ and idempotency is Idempotency.NONE
+    return " ".join(part for part in (line, ONCE if once else "") if part)
 
 
 def _faults(draft: Draft) -> list[Violation]:

@@ -200,10 +200,12 @@ async def test_no_spelling_of_this_machine_is_connected_to(service, host):
 @pytest.mark.parametrize("reused, requests", [(True, 3), (False, 2)])
 async def test_a_put_is_sent_once_only_on_a_connection_of_its_own(reused, requests):
     """aiohttp repeats a PUT by itself when a kept connection breaks under it: the first row shows that it does."""
-    heads = 0
+    heads = opened = 0
+    closed = asyncio.Queue()
 
     async def serve(reader, writer):
-        nonlocal heads
+        nonlocal heads, opened
+        opened += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
             heads += 1
@@ -211,10 +213,15 @@ async def test_a_put_is_sent_once_only_on_a_connection_of_its_own(reused, reques
             await reader.readuntil(b"\r\n\r\n")
             heads += 1
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        closed.put_nowait(None)
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
         async with guarded_session(guard_of(url, local=True), reused=reused) as session:
             for _ in range(2):
                 await round_trip(session, Outgoing(method="PUT", url=url, headers={}), Patience(total_s=5))
+        for _ in range(opened):
+            await closed.get()
     assert heads == requests
