@@ -11,10 +11,10 @@ from gateway.llm.authorized_post import AuthorizedPost
 from gateway.llm.bodies import BodyTooLargeError, whole_body
 from gateway.llm.constraint import Verification, verifier_of
 from gateway.llm.event_stream import EventStream, Patience
-from gateway.terms.sse import EVENT_BYTES_MAX
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import Chunk, Constraint, Ending, Finish, Text
 from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.sse import EVENT_BYTES_MAX
 
 COUNT_BYTES_MAX: Final = 64 * 1024
 COUNT_S: Final = 30.0
