@@ -93,6 +93,8 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         google = await stack.enter_async_context(_google(settings, parts))
         for venue in parts.venues:
             await stack.enter_async_context(venue)
+        for service in parts.services:
+            await stack.enter_async_context(service)
         book = await stack.enter_async_context(_book(settings, parts))
         effects = await stack.enter_async_context(_awaited(ending))
         stations = Stations(

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from gateway.assembly.tool_services import Sources, ToolService, tool_services
 from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Registry
 from gateway.policy.cedar import CedarPolicy
 from gateway.policy.rule_set import PolicyLoadError
@@ -34,6 +36,8 @@ class Parts:
 
     registry: Registry
     venues: tuple[Alpaca, ...]
+    services: tuple[ToolService, ...]
+    """What else offers tools; the settings say which."""
     toolbox: Toolbox
     policy: CedarPolicy
     clock: SystemClock
@@ -45,7 +49,8 @@ def parts_of(settings: Settings) -> Parts:
     clock, ids = SystemClock(), SystemIds()
     try:
         venues = tuple(Alpaca(_venue(settings, table), clock) for table in settings.file.venues)
-        toolbox = Toolbox(venues, ids)
+        services = tool_services(settings.file, Sources(settings.base, settings.secrets), clock)
+        toolbox = Toolbox((*venues, *services), ids)
         policy = CedarPolicy.load(
             settings.path(settings.file.policy.path),
             PolicyInputs(tools=toolbox.declarations, facts=toolbox.fact_types),
@@ -55,7 +60,15 @@ def parts_of(settings: Settings) -> Parts:
         raise AssemblyError("\n  ".join(("the rules cannot be used:", *map(str, error.faults)))) from error
     except ValueError as error:
         raise AssemblyError(str(error)) from error
-    return Parts(registry=registry, venues=venues, toolbox=toolbox, policy=policy, clock=clock, ids=ids)
+    return Parts(
+        registry=registry,
+        venues=venues,
+        services=services,
+        toolbox=toolbox,
+        policy=policy,
+        clock=clock,
+        ids=ids,
+    )
 
 
 def checked(settings: Settings) -> tuple[str, ...]:
@@ -75,11 +88,18 @@ def checked(settings: Settings) -> tuple[str, ...]:
     )
 
 
-def policy_inputs(file: File) -> PolicyInputs:
-    """What the rules of this configuration are about, told without its secrets."""
+def policy_inputs(file: File, base: Path) -> PolicyInputs:
+    """What the rules of this configuration are about, told without its secrets; `base` is the file's folder.
+
+    Raises `SettingsError` for a tool of a service that cannot be made.
+    """
+    services = tool_services(file, Sources(base, None), SystemClock())
+    offered = tuple(tool for service in services for tool in service.declarations)
+    facts = {name: types for service in services for name, types in service.fact_types.items()}
     if not file.venues:
-        return PolicyInputs(tools=(), facts={})
-    return every_tool()
+        return PolicyInputs(tools=offered, facts=facts)
+    known = every_tool()
+    return PolicyInputs(tools=(*known.tools, *offered), facts={**known.facts, **facts})
 
 
 def every_tool() -> PolicyInputs:
@@ -100,6 +120,7 @@ def _venue(settings: Settings, table: VenueTable) -> AlpacaConfig:
             client_order_key=settings.secrets[table.order_key].encode(),
             timeout_ms=TOOL_TIMEOUT_MS,
             acceptance_ms=table.acceptance_s * 1_000,
+            networks=tuple(table.networks),
         )
     except ValueError as error:
         raise SettingsError(f"venues.{table.name}", [str(error)]) from error

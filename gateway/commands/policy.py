@@ -44,9 +44,10 @@ def _chosen(folder: Path | None, config: Path | None) -> tuple[Path, PolicyInput
         return folder or Path(FOLDER), every_tool()
     try:
         file = read_file(config)
-    except SettingsError as error:
+        inputs = policy_inputs(file, config.absolute().parent)
+    except (SettingsError, ValueError) as error:
         raise CannotError(str(error)) from error
-    return folder or config.absolute().parent / file.policy.path, policy_inputs(file)
+    return folder or config.absolute().parent / file.policy.path, inputs
 
 
 def _loaded(folder: Path | None, config: Path | None) -> _Loaded:

@@ -12,6 +12,7 @@ from gateway.settings import forms
 from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
 from gateway.settings.model_tables import ModelTable
 from gateway.settings.table import Table
+from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable
 from gateway.terms.ids import TOOL_NAME
 from gateway.terms.money import MICRO, NANO
 
@@ -73,6 +74,7 @@ class VenueTable(Table, frozen=True, kw_only=True):
     order_key: str
     """Makes client order ids; must never change while orders may be asked for again."""
     acceptance_s: int = 30
+    networks: list[str] = []
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
@@ -213,6 +215,8 @@ class File(Table, frozen=True, kw_only=True):
     policy: PolicyTable
     models: list[ModelTable] = []
     venues: list[VenueTable] = []
+    http_services: list[HttpServiceTable] = []
+    mcp_servers: list[McpServerTable] = []
     agents: list[AgentTable] = []
     operators: list[OperatorTable] = []
     budgets: list[BudgetTable] = []
@@ -238,6 +242,11 @@ class File(Table, frozen=True, kw_only=True):
         accounts: tuple[AgentTable | OperatorTable, ...] = (*self.agents, *self.operators)
         named: tuple[tuple[str, list[str]], ...] = (
             ("models: the name", [model.name for model in self.models]),
+            (
+                "http_services and mcp_servers: the name",
+                [table.name for table in self.http_services] + [table.name for table in self.mcp_servers],
+            ),
+            ("tools: the name and version", [f"{tool.name} {tool.version}" for tool in self._tools()]),
             ("agents: the name", [agent.name for agent in self.agents]),
             ("operators: the name", [operator.name for operator in self.operators]),
             ("agents and operators: the email", [one.email for one in accounts if one.email]),
@@ -247,13 +256,20 @@ class File(Table, frozen=True, kw_only=True):
             for value in sorted({value for value in values if values.count(value) > 1}):
                 yield f"{what} {shown(value)} stands twice: give each its own"
 
+    def _services(self) -> tuple[HttpServiceTable | McpServerTable, ...]:
+        return (*self.http_services, *self.mcp_servers)
+
+    def _tools(self) -> Iterator[HttpToolTable | McpToolTable]:
+        for service in self._services():
+            yield from service.tools
+
     def _dangling(self) -> Iterator[str]:
         models = {model.name for model in self.models}
         for agent in self.agents:
             for name in agent.models:
                 if name not in models:
                     yield f"agents.{agent.name}.models: {shown(name)} is none of [[models]]: {_known(models)}"
-            if agent.tools and not self.venues:
+            if agent.tools and not (self.venues or self.http_services or self.mcp_servers):
                 yield f"agents.{agent.name}.tools: no tool is offered, because there are no [[venues]]"
             if agent.limits and agent.limits not in self.limits:
                 yield f"agents.{agent.name}.limits: there is no [limits.{agent.limits}]: {_known(set(self.limits))}"

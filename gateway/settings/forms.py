@@ -78,6 +78,11 @@ def origin_faults(field: str, url: str, *, path: bool = False) -> Iterator[str]:
         yield f"{field}: {shown(url)} will not do: write https:// (http:// only for this machine, 127.0.0.1)"
 
 
+def host_of(url: str) -> str:
+    """The host of a URL that has no faults."""
+    return urlsplit(url).hostname or ""
+
+
 def amount_faults(field: str, text: str, scale: int, most: int | None = None) -> Iterator[str]:
     """An amount that cannot be read in integers of 1/`scale`, or is above `most` whole units."""
     try:

@@ -11,6 +11,7 @@ from gateway.settings.faults import SettingsError, reason
 from gateway.settings.file import File
 from gateway.settings.references import secret_of
 from gateway.settings.shape import shaped
+from gateway.settings.tool_tables import HttpServiceTable, McpServerTable
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 ORDER_KEY_LENGTH_MIN: Final = 32
@@ -85,3 +86,26 @@ def _secret_faults(file: File, base: Path, variables: Mapping[str, str], secrets
                 yield f"venues.{venue.name}.{name}: {error}"
         if len(secrets.get(venue.order_key, " " * ORDER_KEY_LENGTH_MIN)) < ORDER_KEY_LENGTH_MIN:
             yield f"venues.{venue.name}.order_key: give it a secret of at least {ORDER_KEY_LENGTH_MIN} characters"
+    for place, reference in _service_references(file):
+        try:
+            secrets[reference] = secret_of(reference, base, variables)
+        except ValueError as error:
+            yield f"{place}: {error}"
+        if (
+            place.endswith("call_key")
+            and len(secrets.get(reference, " " * ORDER_KEY_LENGTH_MIN)) < ORDER_KEY_LENGTH_MIN
+        ):
+            yield f"{place}: give it a secret of at least {ORDER_KEY_LENGTH_MIN} characters"
+
+
+def _service_references(file: File) -> Iterator[tuple[str, str]]:
+    """The places of the secrets of services, and the references that stand there."""
+    services: tuple[tuple[str, HttpServiceTable | McpServerTable], ...] = (
+        *((f"http_services.{service.name}", service) for service in file.http_services),
+        *((f"mcp_servers.{server.name}", server) for server in file.mcp_servers),
+    )
+    for place, service in services:
+        for number, credential in enumerate(service.credentials, 1):
+            yield f"{place}.credentials#{number}.secret", credential.secret
+        if isinstance(service, HttpServiceTable) and service.call_key:
+            yield f"{place}.call_key", service.call_key

@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import aiohttp
 
+from gateway.terms.aftercare import Finding, NotYet, Unknowable, Watched
 from gateway.terms.asks import Effect, ToolAsk, ToolDeclaration
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation, Unknown
+from gateway.terms.operations import Demand, Failed, Failure, OperationKey, Outcome, Reservation, Succeeded, Unknown
 from gateway.terms.verdict import Kind, Refusal, Violation
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
@@ -35,6 +36,20 @@ from gateway.tools.roundtrip import NoAnswer, Outgoing, Patience, Received, roun
 SENDING_SHARE: Final = 0.7
 """Of the time of a call that can be looked up; the rest is for the look-up."""
 
+CLOCKS_APART_MS: Final = 5_000
+"""How far the clocks of two instances may be apart."""
+
+_NOBODY: Final = Unknowable(
+    failure=Failure(reason="tool.no_look_up", message="The service cannot be asked what became of a call.")
+)
+_NOT_YET: Final = NotYet(
+    failure=Failure(reason="service.not_found_yet", message="The service does not show it; it may still arrive.")
+)
+_NEVER_ARRIVED: Final = Failed(
+    failure=Failure(
+        reason="service.never_arrived", message="The service does not know it, so late after it was sent: it never was."
+    )
+)
 _NO_FACTS: Final[Facts] = MappingProxyType({})
 
 
@@ -79,14 +94,16 @@ class HttpTools:
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """Refuse arguments that their positions cannot carry; hold one call and its cost."""
-        del caller, facts
+        del facts
         bound = self._of(ask)
         try:
             call_of(bound.operation, ask.arguments)
         except UnencodableError as error:
             return _unencodable(error)
         cost = {Unit.COST: bound.tool.cost} if bound.tool.cost else {}
-        return Demand(amounts={Unit.CALLS: 1, **cost})
+        key = OperationKey(tenant=caller.tenant, principal=caller.principal, tool=ask.name, key=ask.key)
+        memo = b"" if bound.lookup is None else self._our_key(key).encode()
+        return Demand(amounts={Unit.CALLS: 1, **cost}, halts=(f"venue:{self._service.name}",), memo=memo)
 
     async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """See `Backend`."""
@@ -101,17 +118,33 @@ class HttpTools:
             return await self._looked_up(bound, reservation.key, deadline) or outcome
         return outcome
 
+    async def look(self, watched: Watched) -> Finding:
+        """See `Backend`: ask by our key. "Not found" is proof only after the time in which it may still arrive."""
+        bound = self._tools.get((ToolName(watched.operation.key.tool), watched.operation.version))
+        if bound is None or bound.lookup is None:
+            return _NOBODY
+        tool = bound.declaration
+        reply = await self._shown(bound, watched.memo.decode(), Deadline(self._clock, tool.timeout_ms))
+        outcome = self._answers.outcome(tool, bound.tool.cost, reply)
+        if isinstance(outcome, Succeeded):
+            return outcome
+        window_ms = tool.timeout_ms + self._service.acceptance_ms + CLOCKS_APART_MS
+        late = self._clock.unix_us() - watched.operation.created_unix_us > window_ms * 1_000
+        return _NEVER_ARRIVED if late and isinstance(reply, Received) and reply.status == 404 else _NOT_YET
+
     async def _looked_up(self, bound: Bound, key: OperationKey, deadline: Deadline) -> Outcome | None:
         """What our key made, if the service shows it. "Not found" right after a lost reply proves nothing."""
-        if bound.lookup is None:
-            return None
-        call = call_of(bound.lookup, {bound.tool.lookup_argument: self._our_key(key)})
-        outgoing = self._outgoing(bound.lookup, call, _Key())
-        reply = await round_trip(self._reads, outgoing, self._patience(deadline.left_s()))
-        if isinstance(reply, NoAnswer) or reply.status != 200:
-            return None
+        reply = await self._shown(bound, self._our_key(key), deadline)
         found = self._answers.outcome(bound.declaration, bound.tool.cost, reply)
-        return None if isinstance(found, Unknown) else found
+        return found if isinstance(found, Succeeded) else None
+
+    async def _shown(self, bound: Bound, key: str, deadline: Deadline) -> Received | NoAnswer:
+        if bound.lookup is None:
+            raise LookupError(f"{bound.tool.name} has no look-up")
+        call = call_of(bound.lookup, {bound.tool.lookup_argument: key})
+        return await round_trip(
+            self._reads, self._outgoing(bound.lookup, call, _Key()), self._patience(deadline.left_s())
+        )
 
     async def _send(self, tool: ToolDeclaration, outgoing: Outgoing, total_s: float) -> Received | NoAnswer:
         session = self._reads if tool.effect is Effect.READ else self._effects

@@ -84,6 +84,8 @@ class HttpService:
     connect_ms: int = 2_000
     idle_ms: int = 10_000
     connections_max: int = 64
+    acceptance_ms: int = 30_000
+    """How long after a call was sent the service may still accept it: only then does "not found" prove anything."""
 
     def __post_init__(self) -> None:
         """Check what does not need the document."""

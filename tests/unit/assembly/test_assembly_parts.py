@@ -58,7 +58,7 @@ def test_no_rules_at_all_are_refused(tmp_path):
 def test_what_the_rules_are_about_needs_no_secrets_and_is_what_serve_offers(tmp_path):
     settings = made(tmp_path)
     parts = parts_of(settings)
-    inputs = policy_inputs(settings.file)
+    inputs = policy_inputs(settings.file, settings.base)
     assert inputs == every_tool()
     assert inputs.tools == parts.toolbox.declarations
     assert inputs.facts == parts.toolbox.fact_types

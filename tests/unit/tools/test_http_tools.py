@@ -11,10 +11,20 @@ from aiohttp import web
 from servicecases import CREATE, LIST, LOOKED_UP, NOTE, ONCE, REFUND, SECRET, SERVED, service, toolbox_of
 from toolcases import asked, reserved, resets, says
 
+from gateway.terms.aftercare import NotYet, Unknowable, Watched
 from gateway.terms.clock import SystemClock
+from gateway.terms.ids import OperationId
 from gateway.terms.limits import RESULT_BYTES_MAX
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, Failed, Succeeded, Unknown
+from gateway.terms.operations import (
+    Demand,
+    Failed,
+    Operation,
+    OperationKey,
+    State,
+    Succeeded,
+    Unknown,
+)
 from gateway.terms.verdict import Refusal
 from gateway.tools.http import HttpTools
 
@@ -294,3 +304,52 @@ async def test_the_origins_path_comes_first_and_the_documents_servers_never(venu
     venue.on("GET", "/base/v1/refunds", says([]))
     async with HttpTools(service(venue.url + "/base/"), SystemClock()) as backend:
         assert isinstance(await act(toolbox_of(backend), "list_refunds", {}, ""), Succeeded)
+
+
+def watched(tools, ask, memo, age_ms):
+    """The operation of this call as the ledger gives it out, created so long ago."""
+    key = OperationKey(tenant=SERVED.tenant, principal=SERVED.principal, tool=ask.name, key=ask.key)
+    operation = Operation(
+        id=OperationId("op-1"),
+        key=key,
+        version=ask.tool.version,
+        fingerprint=ask.digest,
+        state=State.RECONCILING,
+        result=b"",
+        failure=None,
+        rules=(),
+        policy_hash="",
+        intent=reserved(ask).intent,
+        outcome=None,
+        created_unix_us=SystemClock().unix_us() - age_ms * 1_000,
+        lease_until_unix_us=0,
+    )
+    return Watched(operation=operation, memo=memo, held=(), looks=0, withdraw=False, fence=2)
+
+
+@pytest.mark.parametrize(
+    "answer, age_ms, kind",
+    [
+        (says({"id": "r-9"}), 0, Succeeded),
+        (status(404), 0, NotYet),
+        (status(404), 44_000, NotYet),
+        (status(404), 46_000, Failed),
+        (status(500), 46_000, NotYet),
+        (resets, 46_000, NotYet),
+        (says("nonsense"), 46_000, NotYet),
+        (status(401), 46_000, NotYet),
+    ],
+)
+async def test_a_lost_call_is_asked_for_until_it_can_arrive_no_more(venue, tools, answer, age_ms, kind):
+    ask = asked(tools, "refund_by_reference", REFUND, "key-1", SERVED)
+    demand = tools.demand(SERVED, ask, {})
+    assert demand.halts == ("venue:refunds",)
+    venue.on("GET", "/v1/references/", answer)
+    assert isinstance(await tools.look(watched(tools, ask, demand.memo, age_ms)), kind)
+    assert venue.seen[0].raw_path == f"/v1/references/{demand.memo.decode()}?token=second-secret"
+
+
+async def test_a_tool_without_look_up_leaves_it_to_a_person(tools):
+    ask = asked(tools, "create_refund", REFUND, "key-1", SERVED)
+    assert tools.demand(SERVED, ask, {}).memo == b""
+    assert isinstance(await tools.look(watched(tools, ask, b"", 0)), Unknowable)

@@ -1,0 +1,119 @@
+"""The services that the settings make tools of, each kind imported only where it is configured."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from gateway.settings.faults import SettingsError, reason
+from gateway.settings.file import File
+from gateway.settings.tool_tables import BoundsTable, CredentialTable, HttpServiceTable, HttpToolTable
+from gateway.terms.asks import Effect, Idempotency
+from gateway.terms.clock import Clock
+from gateway.terms.money import MICRO, scaled
+from gateway.tools.backend import Backend
+
+if TYPE_CHECKING:
+    from gateway.tools.http_config import Credential, HttpTool
+    from gateway.tools.tightening import Bounds
+
+DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
+_UNREAD: Final = "not-read-here-" * 4
+"""In the place of a secret where tools are only looked at."""
+
+
+class ToolService(Backend, AbstractAsyncContextManager["ToolService"], Protocol):
+    """A backend that has connections while its block runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the files and secrets that the settings refer to come from."""
+
+    base: Path
+    secrets: Mapping[str, str] | None = field(repr=False)
+    """By their references; None where tools are only looked at and nothing is sent."""
+
+    def secret(self, reference: str) -> str:
+        """What a reference leads to."""
+        return _UNREAD if self.secrets is None else self.secrets[reference]
+
+    def document(self, place: str, path: str) -> bytes:
+        """A file of at most 4 MiB. Raises `SettingsError`."""
+        try:
+            with (self.base / path).open("rb") as file:
+                data = file.read(DOCUMENT_BYTES_MAX + 1)
+        except OSError as error:
+            raise SettingsError(place, [f"{self.base / path} cannot be read: {reason(error)}"]) from None
+        if len(data) > DOCUMENT_BYTES_MAX:
+            raise SettingsError(place, [f"{self.base / path} is longer than {DOCUMENT_BYTES_MAX} bytes"])
+        return data
+
+
+def tool_services(file: File, sources: Sources, clock: Clock) -> tuple[ToolService, ...]:
+    """Build them without connecting. Raises `SettingsError` or ValueError with everything that is wrong with one."""
+    return tuple(_http(table, sources, clock) for table in file.http_services)
+
+
+def _http(table: HttpServiceTable, sources: Sources, clock: Clock) -> ToolService:
+    from gateway.tools.http import HttpTools  # noqa: PLC0415 - only where a service is configured
+    from gateway.tools.http_config import HttpService  # noqa: PLC0415 - as above
+
+    place = f"http_services.{table.name}"
+    document = sources.document(place, table.document)
+    try:
+        service = HttpService(
+            name=table.name,
+            origin=table.origin,
+            document=document,
+            tools=tuple(map(_http_tool, table.tools)),
+            networks=tuple(table.networks),
+            credentials=_credentials(table.credentials, sources),
+            call_key=sources.secret(table.call_key).encode() if table.call_key else b"",
+            bounds=_bounds(table.bounds),
+            idle_ms=table.idle_ms,
+            acceptance_ms=table.acceptance_s * 1_000,
+        )
+    except ValueError as error:
+        raise SettingsError(place, [str(error)]) from error
+    return HttpTools(service, clock)
+
+
+def _http_tool(table: HttpToolTable) -> "HttpTool":
+    from gateway.tools.http_config import HttpTool  # noqa: PLC0415 - as above
+
+    return HttpTool(
+        operation=table.operation,
+        name=table.name,
+        version=table.version,
+        description=table.description,
+        effect=Effect(table.effect),
+        idempotency=Idempotency(table.idempotency),
+        key_header=table.key_header,
+        key_member=table.key_member,
+        lookup_operation=table.lookup_operation,
+        lookup_argument=table.lookup_argument,
+        timeout_ms=table.timeout_ms,
+        cost=scaled(table.cost_usd, MICRO),
+        redacted=frozenset(table.redacted),
+    )
+
+
+def _credentials(tables: Iterable[CredentialTable], sources: Sources) -> "tuple[Credential, ...]":
+    from gateway.tools.http_config import Credential  # noqa: PLC0415 - as above
+
+    return tuple(
+        Credential(header=one.header, query=one.query, prefix=one.prefix, secret=sources.secret(one.secret))
+        for one in tables
+    )
+
+
+def _bounds(table: BoundsTable) -> "Bounds":
+    from gateway.tools.tightening import Bounds  # noqa: PLC0415 - as above
+
+    return Bounds(
+        string_length_max=table.string_length or None,
+        array_items_max=table.array_items or None,
+        integer_max=table.integer or None,
+    )
