@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.settings.faults import SettingsError, reason
 from gateway.settings.file import File
-from gateway.settings.tool_tables import BoundsTable, CredentialTable, HttpServiceTable, HttpToolTable
+from gateway.settings.tool_tables import (
+    BoundsTable,
+    CredentialTable,
+    HttpServiceTable,
+    HttpToolTable,
+    McpServerTable,
+    McpToolTable,
+)
 from gateway.terms.asks import Effect, Idempotency
 from gateway.terms.clock import Clock
 from gateway.terms.money import MICRO, scaled
@@ -16,6 +23,7 @@ from gateway.tools.backend import Backend
 
 if TYPE_CHECKING:
     from gateway.tools.http_config import Credential, HttpTool
+    from gateway.tools.mcp_config import McpServer, McpTool
     from gateway.tools.tightening import Bounds
 
 DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -53,7 +61,60 @@ class Sources:
 
 def tool_services(file: File, sources: Sources, clock: Clock) -> tuple[ToolService, ...]:
     """Build them without connecting. Raises `SettingsError` or ValueError with everything that is wrong with one."""
-    return tuple(_http(table, sources, clock) for table in file.http_services)
+    return (
+        *(_http(table, sources, clock) for table in file.http_services),
+        *(_mcp(table, sources, clock) for table in file.mcp_servers),
+    )
+
+
+def mcp_server(table: McpServerTable, sources: Sources) -> "McpServer":
+    """A server as the settings describe it, with what its file of pins holds; a file that is absent holds nothing.
+
+    Raises `SettingsError`.
+    """
+    from gateway.tools.mcp_config import McpServer  # noqa: PLC0415 - only where a server is configured
+    from gateway.tools.mcp_pins import read_pins  # noqa: PLC0415 - as above
+
+    place = f"mcp_servers.{table.name}"
+    try:
+        absent = not (sources.base / table.pins).exists()
+        return McpServer(
+            name=table.name,
+            url=table.url,
+            protocol=table.protocol,
+            pinned={} if absent else read_pins(sources.document(place, table.pins)),
+            tools=tuple(map(_mcp_tool, table.tools)),
+            networks=tuple(table.networks),
+            credentials=_credentials(table.credentials, sources),
+            bounds=_bounds(table.bounds),
+            idle_ms=table.idle_ms,
+            recheck_ms=table.recheck_ms,
+        )
+    except ValueError as error:
+        raise SettingsError(place, [str(error)]) from error
+
+
+def _mcp(table: McpServerTable, sources: Sources, clock: Clock) -> ToolService:
+    from gateway.tools.mcp import McpTools  # noqa: PLC0415 - only where a server is configured
+
+    return McpTools(mcp_server(table, sources), clock)
+
+
+def _mcp_tool(table: McpToolTable) -> "McpTool":
+    from gateway.tools.mcp_config import McpTool  # noqa: PLC0415 - as above
+
+    return McpTool(
+        tool=table.tool,
+        name=table.name,
+        version=table.version,
+        pin=table.pin,
+        description=table.description,
+        effect=Effect(table.effect),
+        idempotency=Idempotency(table.idempotency),
+        timeout_ms=table.timeout_ms,
+        cost=scaled(table.cost_usd, MICRO),
+        redacted=frozenset(table.redacted),
+    )
 
 
 def _http(table: HttpServiceTable, sources: Sources, clock: Clock) -> ToolService:

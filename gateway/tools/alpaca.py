@@ -39,6 +39,7 @@ class Alpaca:
         """Declare the tools; nothing is opened yet."""
         self.declarations: Final = declarations(config.timeout_ms)
         self.fact_types: Final[Mapping[ToolName, FactTypes]] = {PLACE_ORDER: PLACE_ORDER_FACTS}
+        self.withdrawn: Final[frozenset[ToolName]] = frozenset()
         self._config = config
         self._clock = clock
         self._stack = AsyncExitStack()

@@ -28,6 +28,11 @@ class Backend(Protocol):
         """What `facts` tells for each tool; a tool that is absent has none."""
         ...
 
+    @property
+    def withdrawn(self) -> frozenset[ToolName]:
+        """The tools that are not what the operator approved, as far as it is known now; they are not shown."""
+        ...
+
     async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
         """See `gateway.call.stations.Tools`."""
         ...

@@ -64,6 +64,7 @@ class HttpTools:
         self._tools: Final = {(one.declaration.name, one.declaration.version): one for one in bound_tools(service)}
         self.declarations: Final = tuple(one.declaration for one in self._tools.values())
         self.fact_types: Final[Mapping[ToolName, FactTypes]] = {}
+        self.withdrawn: Final[frozenset[ToolName]] = frozenset()
         self._stack = AsyncExitStack()
         self._reads: aiohttp.ClientSession
         self._effects: aiohttp.ClientSession

@@ -42,7 +42,8 @@ class Toolbox:
 
     def __init__(self, backends: Iterable[Backend], ids: IdSource, pins: Mapping[ToolName, str] | None = None) -> None:
         """Join the backends' tools; see `Catalogue` for what is refused."""
-        backends = tuple(backends)
+        self._backends: Final = tuple(backends)
+        backends = self._backends
         self._catalogue: Final = Catalogue(
             (tool for backend in backends for tool in backend.declarations), ids, pins=pins
         )
@@ -56,7 +57,8 @@ class Toolbox:
 
     def offered(self, caller: Caller) -> tuple[ToolDeclaration, ...]:
         """See the Protocol."""
-        return self._catalogue.offered(caller)
+        withdrawn = {name for backend in self._backends for name in backend.withdrawn}
+        return tuple(tool for tool in self._catalogue.offered(caller) if tool.name not in withdrawn)
 
     def ask(self, caller: Caller, request: ToolRequest) -> ToolAsk | Refusal:
         """See the Protocol."""
