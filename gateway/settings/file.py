@@ -12,7 +12,7 @@ from gateway.settings import forms
 from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
 from gateway.settings.model_tables import ModelTable
 from gateway.settings.table import Table
-from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable
+from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable, network_faults
 from gateway.terms.ids import TOOL_NAME
 from gateway.terms.money import MICRO, NANO
 
@@ -85,6 +85,7 @@ class VenueTable(Table, frozen=True, kw_only=True):
             yield from forms.VENUE.faults("feed", self.feed)
         yield from forms.ACCOUNT.faults("account", self.account)
         yield from range_faults("acceptance_s", self.acceptance_s, 1, ACCEPTANCE_S_MAX)
+        yield from network_faults(self.networks)
 
 
 class BudgetTable(Table, frozen=True, kw_only=True):

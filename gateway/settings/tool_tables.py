@@ -155,6 +155,11 @@ def _origin_faults(field: str, name: str, url: str, networks: list[str]) -> Iter
     host = "" if told else forms.host_of(url)
     if host and (fault := host_fault(host)):
         yield f"{field}: {fault}"
+    yield from network_faults(networks)
+
+
+def network_faults(networks: list[str]) -> Iterator[str]:
+    """Networks that are none, or that would allow too much."""
     for network in networks:
         try:
             network_of(network)

@@ -61,6 +61,7 @@ class Rest:
             url=self._url(request),
             headers=self._headers(has_body=data is not None),
             body=data,
+            repeatable=request.method == "GET",
         )
         received = await round_trip(self._session, outgoing, self._patience(timeout_s))
         return received if isinstance(received, NoAnswer) else _answer(received)

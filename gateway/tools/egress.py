@@ -190,8 +190,8 @@ def guarded_session(
 ) -> aiohttp.ClientSession:
     """A session for one origin: no cookies, no proxies from the environment, nothing inflated.
 
-    `reused=False` gives every request a connection of its own: aiohttp repeats a PUT or DELETE by itself when a kept
-    connection breaks under it, and an effect is sent at most once.
+    `reused=False` gives every request a connection of its own: an effect on a kept one that is just being closed would
+    have an unknown end.
     """
     connector = aiohttp.TCPConnector(
         limit=connections_max,

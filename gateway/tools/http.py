@@ -6,7 +6,7 @@ the call's time; a tool that has no key, no natural repeat and no look-up says i
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 from urllib.parse import quote
@@ -148,8 +148,9 @@ class HttpTools:
         )
 
     async def _send(self, tool: ToolDeclaration, outgoing: Outgoing, total_s: float) -> Received | NoAnswer:
-        session = self._reads if tool.effect is Effect.READ else self._effects
-        return await round_trip(session, outgoing, self._patience(total_s))
+        if tool.effect is Effect.READ:
+            return await round_trip(self._reads, replace(outgoing, repeatable=True), self._patience(total_s))
+        return await round_trip(self._effects, outgoing, self._patience(total_s))
 
     def _patience(self, total_s: float) -> Patience:
         service = self._service

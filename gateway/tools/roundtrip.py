@@ -1,4 +1,4 @@
-"""One HTTP request and its whole answer: sent exactly once, bounded in time and bytes, nothing followed or inflated.
+"""One HTTP request and its whole answer: sent at most once, bounded in time and bytes, nothing followed or inflated.
 
 aiohttp by itself follows redirects with custom headers, and inflates any compressed body (governance study, section 0,
 item 11; attack rows 30 to 35).
@@ -29,6 +29,12 @@ class Outgoing:
     headers: Mapping[str, str] = field(repr=False)
     """With the credentials, which are added last."""
     body: bytes | None = None
+    repeatable: bool = False
+    """A read, which aiohttp may send again by itself when its connection breaks."""
+
+
+class SentBeforeError(aiohttp.ClientError):
+    """A request was about to leave a second time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +104,28 @@ async def opened(
             ceil_threshold=_NEVER_CEIL,
         ),
         allow_redirects=False,
+        middlewares=() if outgoing.repeatable else (_Once().send,),
     ) as response:
         yield response
+
+
+class _Once:
+    """Lets one request out.
+
+    aiohttp sends a PUT or DELETE again by itself when its connection breaks, also a fresh one (measured; row 28).
+    Every attempt passes its middlewares, and there is no public switch.
+    """
+
+    __slots__ = ("_gone",)
+
+    def __init__(self) -> None:
+        self._gone = False
+
+    async def send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if self._gone:
+            raise SentBeforeError("aiohttp wanted to send it again")
+        self._gone = True
+        return await handler(request)
 
 
 def lost(error: aiohttp.ClientError | TimeoutError | OSError) -> NoAnswer:

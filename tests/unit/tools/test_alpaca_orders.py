@@ -333,3 +333,10 @@ async def test_a_cancel_of_an_order_that_does_not_exist(venue, toolbox):
     outcome = await executed(toolbox, "cancel_order", {"order_id": UUID})
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == "venue.not_found"
+
+
+async def test_a_cancel_whose_connection_breaks_is_sent_once(venue, toolbox):
+    """aiohttp would send a DELETE again by itself."""
+    venue.on("DELETE", "/v2/orders/", resets)
+    await executed(toolbox, "cancel_order", {"order_id": UUID})
+    assert venue.count("DELETE") == 1
