@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from gateway.terms.sse import EVENT_BYTES_MAX
 from gateway.terms.conversation import FunctionCall
 from gateway.terms.faults import Fault, UpstreamError
+from gateway.terms.sse import EVENT_BYTES_MAX
 from gateway.terms.strict_json import JsonRefusedError, strict_object
 
 CHARACTERS_PER_TOKEN: Final = 32
