@@ -60,6 +60,10 @@ test-image: _dev
 bootstrap PROJECT REGION *ARGS: _runtime
     @{{bin}}/python -m deploy.bootstrap {{PROJECT}} {{REGION}} {{ARGS}}
 
+# a new password for the database's user, and its URL into the secret
+database-password *ARGS: _runtime
+    @{{bin}}/python -m deploy.database {{ARGS}} {{project}} {{region}}
+
 # what stands against a deployment; PROJECT and REGION from the environment
 preflight *ARGS: _runtime
     @{{bin}}/python -m deploy.preflight {{ARGS}} {{project}} {{region}}

@@ -5,14 +5,16 @@ The user's password is made here, is read by gcloud from its input, and stays in
 alone. To run it again changes nothing: a secret that has a version says that the user is there.
 """
 
+import argparse
 import json
 import secrets as chance
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from deploy.arguments import add_place, place_of
 from deploy.faults import DeployError
 from deploy.place import DATABASE_APIS, DATABASE_SECRET, NETWORK, Place
-from deploy.shell import LONG_SECONDS, Shell
+from deploy.shell import LONG_SECONDS, Shell, say
 
 INSTANCE: Final = "agentic-gateway"
 NAME: Final = "gateway"
@@ -24,6 +26,7 @@ SUBNET_RANGE: Final = "10.8.0.0/26"
 SERVICES: Final = "agentic-gateway-services"
 _PEERING: Final = "servicenetworking.googleapis.com"
 _PREFIX: Final = 20
+_DRY: Final = {"ipAddresses": [{"type": "PRIVATE", "ipAddress": "PRIVATE-ADDRESS"}]}
 
 
 def make_network(shell: Shell, place: Place) -> None:
@@ -61,8 +64,12 @@ def let_sign_in(shell: Shell, place: Place, password: Callable[[], str] = lambda
     words = ("secrets", "versions", "list", DATABASE_SECRET, "--filter=state=ENABLED", "--limit=1")
     if shell.ask(place.gcloud(*words), []):
         shell.tell(f"  ({DATABASE_SECRET} has a value: the user and its password stay as they are)")
-        return
-    secret = password()
+    else:
+        renew(shell, place, password())
+
+
+def renew(shell: Shell, place: Place, secret: str) -> None:
+    """Give the user this password, and the secret a version with it. Raises DeployError."""
     user = (NAME, f"--instance={INSTANCE}", "--flags-file=-")
     given, reads = json.dumps({"--password": secret}), "the new password"
     shell.create(place.gcloud("sql", "users", "create", *user), given=given, reads=reads)
@@ -83,4 +90,20 @@ def private_address(instance: object) -> str:
     return str(private[0])
 
 
-_DRY: Final = {"ipAddresses": [{"type": "PRIVATE", "ipAddress": "PRIVATE-ADDRESS"}]}
+def main(words: Sequence[str] | None = None) -> int:
+    """A new password for the database's user. Exit code 1 if it was not given one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.database", description="Give the database's user a new password, and the secret its URL."
+    )
+    add_place(parser)
+    given = parser.parse_intermixed_args(words)
+    try:
+        renew(Shell(dry=given.dry_run, tell=say), place_of(given), chance.token_hex(24))
+    except DeployError as error:
+        parser.exit(1, f"database: {error}\n")
+    say(f"Write the new version of {DATABASE_SECRET} into service.yaml, and deploy.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

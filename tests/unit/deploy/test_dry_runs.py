@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from told_commands import DIGEST, PLACE, Told, service
 
-from deploy import agent, bootstrap, canary, deploy, preflight, rollback
+from deploy import agent, bootstrap, canary, database, deploy, preflight, rollback
 from deploy.live import NEWEST, SERVING
 from deploy.shell import Shell
 
@@ -40,6 +40,7 @@ COMMANDS = {
     "preflight": (preflight, []),
     "bootstrap": (bootstrap, ["--operator=user:ann@example.com"]),
     "bootstrap with a database": (bootstrap, ["--database"]),
+    "a new password": (database, []),
     "deploy": (deploy, []),
     "deploy an image": (deploy, [f"--image={DIGEST}", "--no-traffic"]),
     "canary": (canary, ["10"]),
@@ -86,6 +87,7 @@ def test_it_shows_what_a_real_run_does_and_nothing_else(name, manifest, monkeypa
         ("preflight",),
         ("bootstrap", "acme-agents", "us-central1"),
         ("bootstrap", "acme-agents", "us-central1", "--database"),
+        ("database",),
         ("deploy",),
         ("canary", "10"),
         ("rollback",),
