@@ -1,7 +1,8 @@
 """`just bench grow`: the gateway's processor time for a call, at few and at many streams at the same time.
 
 Every call is a governed stream of 16 deltas, 10 ms apart, so that as many run at once as are asked for. What a call
-costs must not grow with how many there are.
+costs must not grow with how many there are: `growth` is the most that a call costs at any number of streams over the
+least that it costs at any smaller number. It falls where commits and wake-ups are shared, and that is no fault.
 """
 
 import asyncio
@@ -37,9 +38,9 @@ async def measured(report: Report, asked: Namespace) -> None:
     for count in levels:
         report.figure(f"cpu_us_per_call_{count}_streams", costs[count], 0)
     medians = [median(costs[count]) for count in levels]
-    report.figures["growth"] = round(max(medians) / min(medians), 3)
-    report.figures["growth_over_one_stream"] = round(max(medians) / medians[0], 3)
-    report.bound("growth_over_one_stream", "<=", 1.5)
+    growths = (cost / min(medians[: place + 1]) for place, cost in enumerate(medians))
+    report.figures["growth"] = round(max(growths), 3)
+    report.bound("growth", "<=", 1.5)
 
 
 async def _cost_us(town: Town, client: GatewayClient, count: int) -> float:
