@@ -1,7 +1,6 @@
 """A gateway from its first connection to its last record."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from typing import Final
 
 import aiohttp
 
-from gateway.assembly.parts import AssemblyError, Parts, parts_of
+from gateway.assembly.bookkeeping import bookkeeping
+from gateway.assembly.parts import Parts, parts_of
 from gateway.assembly.routes import catalogue
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
-from gateway.audit.chain import BootChain
-from gateway.audit.records import Records
-from gateway.audit.usage_pages import RecordedUsage, SqlitePages
+from gateway.audit.usage_pages import RecordedUsage
 from gateway.call.changes import Changes
 from gateway.call.effects import EffectTasks
 from gateway.call.lasting import Bounds, LastingStreams
@@ -25,8 +23,6 @@ from gateway.call.unsettled import Unsettled
 from gateway.identity.google import GoogleIdentity, GoogleIdentityConfig
 from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
 from gateway.identity.token import Expected
-from gateway.ledger.sqlite import SqliteLedger
-from gateway.ledger.sqlite_files import LedgerFileError
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import CachedToken, application_default_fetch, metadata_fetch
 from gateway.llm.throughput import Throughput, Tier
@@ -37,7 +33,7 @@ from gateway.services.tools import ToolService
 from gateway.settings.file import StreamsTable
 from gateway.settings.reading import Settings
 from gateway.terms.faults import UpstreamError
-from gateway.terms.ids import BootId, InstanceId
+from gateway.terms.ids import BootId
 from gateway.terms.limits import DRAIN_S
 from gateway.wire.config import WireConfig
 from gateway.wire.contract import contract
@@ -95,7 +91,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             await stack.enter_async_context(venue)
         for service in parts.services:
             await stack.enter_async_context(service)
-        book = await stack.enter_async_context(_book(settings, parts))
+        book = await stack.enter_async_context(bookkeeping(settings, parts))
         effects = await stack.enter_async_context(_awaited(ending))
         stations = Stations(
             identity=_identity(settings, parts, google),
@@ -104,7 +100,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             models=_models(settings, parts, google),
             tools=parts.toolbox,
             recorder=book.records,
-            usage=RecordedUsage(SqlitePages(settings.path(settings.file.ledger.path))),
+            usage=RecordedUsage(book.pages),
             witness=witness,
             effects=effects,
             clock=parts.clock,
@@ -192,34 +188,6 @@ async def _recovering(recovery: Recovery) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await group.__aexit__(None, None, None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Book:
-    """A ledger that is open, and who writes its records."""
-
-    ledger: SqliteLedger
-    records: Records
-    boot: BootId
-
-
-@asynccontextmanager
-async def _book(settings: Settings, parts: Parts) -> AsyncIterator[_Book]:
-    """The ledger from its boot record to its closing record."""
-    instance, boot = InstanceId(settings.file.ledger.instance), BootId(parts.ids.new("boot"))
-    # Commitments to redacted values can be opened only by who holds this key; nobody keeps it.
-    redaction_key = secrets.token_bytes(32)
-    records = Records(clock=parts.clock, instance=instance, boot=boot, redaction_key=redaction_key)
-    path = settings.path(settings.file.ledger.path)
-    ledger = SqliteLedger(path, clock=parts.clock, chain=BootChain(instance, boot), diary=records)
-    try:
-        await ledger.start()
-    except LedgerFileError as error:
-        raise AssemblyError(str(error)) from error
-    try:
-        yield _Book(ledger=ledger, records=records, boot=boot)
-    finally:
-        await ledger.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,8 +84,14 @@ def checked(settings: Settings) -> tuple[str, ...]:
         f"operators: {', '.join(operator.name for operator in file.operators) or 'none: nobody can halt anything'}",
         f"tokens: for {file.identity.audience}, signed with the keys at {file.identity.certs_url}",
         f"edge: {trusted}",
-        f"ledger: {settings.path(file.ledger.path)} (not opened)",
+        f"ledger: {_ledger(settings)} (not opened)",
     )
+
+
+def _ledger(settings: Settings) -> str:
+    if settings.environment.database_url:
+        return "PostgreSQL, at GATEWAY_DATABASE_URL"
+    return str(settings.path(settings.file.ledger.path))
 
 
 def policy_inputs(file: File, base: Path) -> PolicyInputs:

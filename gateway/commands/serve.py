@@ -67,7 +67,7 @@ async def _serve(settings: Settings, witness: LogWitness, ready_file: Path | Non
 
 def _tell_start(witness: LogWitness, settings: Settings, gateway: Gateway, port: int) -> None:
     environment = settings.environment
-    if environment.ledger_may_be_lost:
+    if environment.ledger_may_be_lost and not environment.database_url:
         witness.tell("ledger.may_be_lost", {"ledger": settings.path(settings.file.ledger.path)})
     facts = {"port": port, "policy": gateway.policy_hash, "boot": gateway.boot}
     witness.tell("server.started", {**facts, "edge_trusted": environment.edge_enforced})
@@ -100,7 +100,8 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
         description="Serve governed models and tools on $PORT (8080): gRPC, gRPC-Web and Connect over cleartext "
         "HTTP/2, gRPC-Web and Connect over HTTP/1.1.",
         epilog="Environment: PORT; GATEWAY_HOST (0.0.0.0); GATEWAY_EDGE_IAM=required when Cloud Run's invoker check "
-        "stands in front; GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run, whose disk does not last; "
+        "stands in front; GATEWAY_DATABASE_URL, a PostgreSQL database for the ledger of several instances; "
+        "GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run without one, whose disk does not last; "
         "GCE_METADATA_HOST; and what the configuration refers to as env:NAME. Exit codes: 0 drained, 1 the closing "
         "record could not be written, 2 it cannot serve.",
     )

@@ -2,21 +2,23 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 HOST: Final = "0.0.0.0"  # noqa: S104 - a container listens on all of its addresses
 PORT: Final = "8080"
 CONFIG: Final = "gateway.toml"
+DATABASE_URL: Final = "GATEWAY_DATABASE_URL"
 METADATA_HOST: Final = "metadata.google.internal"
 
 _METADATA: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 
 _LOST: Final = (
     "GATEWAY_LEDGER_MAY_BE_LOST: this is Cloud Run (K_SERVICE is set), where every instance has a disk of its own that"
-    " is gone when it ends, and with it the ledger: idempotency keys, spent budgets, exposures, the record. Run the"
-    " gateway where its disk stays, or write 'accepted' to let it serve all the same"
+    " is gone when it ends, and with it the ledger: idempotency keys, spent budgets, exposures, the record. Give it a"
+    " database (GATEWAY_DATABASE_URL), run it where its disk stays, or write 'accepted' to let it serve all the same"
 )
 
 
@@ -32,11 +34,18 @@ class Environment:
     ledger_may_be_lost: bool
     """The operator accepted a ledger on Cloud Run's own disk."""
     metadata_host: str
+    database_url: str = field(repr=False)
+    """The PostgreSQL database that holds the ledger, with its password; empty: a file holds it."""
 
 
 def config_path(environment: Mapping[str, str]) -> str:
     """The configuration file that is used where the command line names none."""
     return environment.get("GATEWAY_CONFIG") or CONFIG
+
+
+def database_url(variables: Mapping[str, str]) -> str:
+    """The address of the ledger's database, as it is given; empty where a file is the ledger."""
+    return variables.get(DATABASE_URL) or ""
 
 
 def environment_of(variables: Mapping[str, str]) -> tuple[Environment, list[str]]:
@@ -48,6 +57,7 @@ def environment_of(variables: Mapping[str, str]) -> tuple[Environment, list[str]
         edge_enforced=variables.get("GATEWAY_EDGE_IAM") == "required" and bool(variables.get("K_SERVICE")),
         ledger_may_be_lost=variables.get("GATEWAY_LEDGER_MAY_BE_LOST") == "accepted",
         metadata_host=variables.get("GCE_METADATA_HOST") or METADATA_HOST,
+        database_url=database_url(variables),
     )
     return known, list(_faults(variables, known))
 
@@ -67,10 +77,27 @@ def _faults(variables: Mapping[str, str], known: Environment) -> Iterator[str]:
         yield "GATEWAY_EDGE_IAM: leave it out: this is not Cloud Run (no K_SERVICE), so nobody checks callers before"
     if variables.get("GATEWAY_LEDGER_MAY_BE_LOST", "") not in ("", "accepted"):
         yield "GATEWAY_LEDGER_MAY_BE_LOST: write 'accepted' or leave it out"
-    elif on_cloud_run and not known.ledger_may_be_lost:
+    elif on_cloud_run and not known.ledger_may_be_lost and not known.database_url:
         yield _LOST
-    if variables.get("GATEWAY_DATABASE_URL"):
-        yield "GATEWAY_DATABASE_URL: leave it out: this version keeps its ledger in SQLite only"
+    if known.database_url and not _is_database(known.database_url):
+        # Not repeated: whatever it is, it may hold a password.
+        yield (
+            f"{DATABASE_URL}: write postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE, with the password's special"
+            " characters as %XX, or postgresql://ROLE:PASSWORD@/DATABASE?host=FOLDER for a socket"
+        )
+
+
+def _is_database(url: str) -> bool:
+    """Whether it names a database on a server. Which parameters follow, PostgreSQL's client decides."""
+    try:
+        parts = urlsplit(url)
+        named = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    database = parts.path.removeprefix("/")
+    place = parts.hostname or "host=" in parts.query
+    known = parts.scheme in {"postgresql", "postgres"}
+    return url.isascii() and url.isprintable() and known and named and bool(place and database and "/" not in database)
 
 
 def _is_port(text: str) -> bool:

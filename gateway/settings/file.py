@@ -157,15 +157,14 @@ class OperatorTable(Table, frozen=True, kw_only=True):
 
 
 class LedgerTable(Table, frozen=True, kw_only=True):
-    """`[ledger]`: the file that holds keys, budgets and the record, and whose record it is."""
+    """`[ledger]`: the file that holds keys, budgets and the record unless a database does, and whose record it is."""
 
-    path: str
+    path: str = ""
+    """Not needed where a database is the ledger."""
     instance: str = "gateway"
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
-        if not self.path:
-            yield "path: is empty: write where the ledger is kept"
         yield from forms.NAME.faults("instance", self.instance)
 
 

@@ -41,6 +41,8 @@ def read_settings(config: Path, variables: Mapping[str, str]) -> Settings:
     secrets: dict[str, str] = {}
     if file is not None:
         faults += _secret_faults(file, base, variables, secrets)
+        if not file.ledger.path and not environment.database_url:
+            faults.append("ledger.path: is empty: write where the ledger is kept, or set GATEWAY_DATABASE_URL")
     faults += environment_faults
     if file is None or faults:
         raise SettingsError(str(config), faults)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from made_settings import made
 
-from gateway.assembly import life
+from gateway.assembly import bookkeeping, life
 from gateway.assembly.life import Ending, Grace, assembled
 from gateway.assembly.parts import AssemblyError
 from gateway.audit.verify import verify
@@ -107,7 +107,7 @@ async def test_a_step_that_fails_closes_what_the_steps_before_opened(tmp_path, l
 
     settings = made(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(life, step, broken)
+        patched.setattr(bookkeeping if hasattr(bookkeeping, step) else life, step, broken)
         with pytest.raises(BrokenError):
             async with assembled(settings, Log(), SHORT):
                 raise AssertionError("it was assembled without one of its parts")

@@ -52,7 +52,12 @@ def test_the_edge_is_trusted_only_where_it_is_declared_and_on_cloud_run():
         ({"GATEWAY_EDGE_IAM": "required"}, "GATEWAY_EDGE_IAM: leave it out: this is not Cloud Run"),
         ({"GATEWAY_EDGE_IAM": "yes", **CLOUD_RUN}, "GATEWAY_EDGE_IAM: write 'required'"),
         ({"GATEWAY_EDGE_IAM": "Required", **CLOUD_RUN}, "GATEWAY_EDGE_IAM: write 'required'"),
-        ({"GATEWAY_DATABASE_URL": "postgresql://db"}, "GATEWAY_DATABASE_URL: leave it out"),
+        ({"GATEWAY_DATABASE_URL": "postgresql://db"}, "GATEWAY_DATABASE_URL: write postgresql://"),
+        ({"GATEWAY_DATABASE_URL": "mysql://db/ledger"}, "GATEWAY_DATABASE_URL: write postgresql://"),
+        ({"GATEWAY_DATABASE_URL": "postgresql:///ledger"}, "GATEWAY_DATABASE_URL: write postgresql://"),
+        ({"GATEWAY_DATABASE_URL": "postgresql://a:b@db:port/ledger"}, "GATEWAY_DATABASE_URL: write postgresql://"),
+        ({"GATEWAY_DATABASE_URL": "postgresql://a:b@[::1/ledger"}, "GATEWAY_DATABASE_URL: write postgresql://"),
+        ({"GATEWAY_DATABASE_URL": "postgresql://db/ledger\n"}, "GATEWAY_DATABASE_URL: write postgresql://"),
         ({"GATEWAY_LEDGER_MAY_BE_LOST": "yes"}, "GATEWAY_LEDGER_MAY_BE_LOST: write 'accepted' or leave it out"),
         ({**CLOUD_RUN, "GATEWAY_LEDGER_MAY_BE_LOST": "yes"}, "GATEWAY_LEDGER_MAY_BE_LOST: write 'accepted' or leave"),
         ({"K_SERVICE": "gateway-service"}, "GATEWAY_LEDGER_MAY_BE_LOST: this is Cloud Run (K_SERVICE is set), where"),
@@ -67,6 +72,21 @@ def test_a_wrong_variable_is_refused_with_its_name(tmp_path, variables, told):
 def test_the_database_url_is_not_repeated_because_it_may_hold_a_password(tmp_path):
     (found,) = faults(tmp_path, TEXT, GATEWAY_DATABASE_URL="postgresql://me:hunter2@db")
     assert "hunter2" not in found
+    said = environment(GATEWAY_DATABASE_URL="postgresql://me:hunter2@db/ledger")
+    assert said.database_url == "postgresql://me:hunter2@db/ledger"
+    assert "hunter2" not in repr(said)
+
+
+def test_a_database_outlives_the_instances_of_cloud_run():
+    url = "postgresql://me:hunter2@/ledger?host=/cloudsql/acme:us-central1:ledger"
+    assert environment(K_SERVICE="gateway-service", GATEWAY_DATABASE_URL=url).database_url == url
+
+
+def test_without_a_file_there_must_be_a_database(tmp_path):
+    text = TEXT.replace('path = "gateway.db"', "")
+    assert faults(tmp_path, text) == [
+        "ledger.path: is empty: write where the ledger is kept, or set GATEWAY_DATABASE_URL"
+    ]
 
 
 def test_which_file_is_read_when_none_is_named():
