@@ -122,6 +122,29 @@ def cpu_s(running: Running) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def tree_cpu_s(pid: int) -> float:
+    """Processor seconds of a process, of its children, and of those children that have ended (proc(5))."""
+    ticks = 0
+    for one in (pid, *_children(pid)):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile: its parent counts it from now on
+            continue
+        ticks += sum(map(int, fields[11:15] if one == pid else fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def pin_tree(pid: int) -> None:
+    """Keep a process, and what it will start, from the first processor, where the gateway is alone."""
+    processors = sorted(os.sched_getaffinity(0))
+    for one in (pid, *_children(pid)):
+        os.sched_setaffinity(one, processors[1:] or processors)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def resident_mb(running: Running) -> float:
     """Resident memory of a process in MB."""
     pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])

@@ -50,7 +50,7 @@ CREATE TABLE operations(
     owner_boot TEXT NOT NULL,
     fence BIGINT NOT NULL,
     UNIQUE (tenant, principal, tool, key)
-)
+) WITH (fillfactor = 60)
 """
 
 _OPEN_OPERATIONS: Final = """
@@ -72,7 +72,7 @@ CREATE TABLE balances(
 
 _HOLDS: Final = """
 CREATE TABLE holds(
-    operation BIGINT NOT NULL REFERENCES operations(number),
+    operation BIGINT NOT NULL,
     scope TEXT NOT NULL,
     unit TEXT NOT NULL,
     time_window TEXT NOT NULL,
@@ -80,7 +80,10 @@ CREATE TABLE holds(
     charged BIGINT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('held', 'settled', 'released', 'kept')),
     PRIMARY KEY (operation, scope, unit, time_window)
-)
+) WITH (fillfactor = 60)
+"""
+"""`operation` is a number of `operations`. No foreign key: the statement that adds both cannot add one of them, and the
+check would lock and write every operation once more.
 """
 
 _HALTS: Final = """
