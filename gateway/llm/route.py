@@ -187,10 +187,10 @@ class Route:
         return TokenCount(tokens=tokens)
 
 
-def sole(model: Model, upstream: Upstream, clock: Clock) -> Route:
+def sole(model: Model, upstream: Upstream, clock: Clock, terms: RouteTerms | None = None) -> Route:
     """The route of a model that one upstream serves, with its one price: asked once, and spared when it fails."""
     price = DatedPrice(valid_from="", from_unix_us=0, price=model.price)
     tokenizer = f"{upstream.name}/{model.upstream_id}"
     target = Target(name=model.name, model=model, upstream=upstream, prices=(price,), tokenizer=tokenizer)
     around = Surroundings(clock=clock, chance=SystemChance(), sleep=system_sleep)
-    return Route(model, (target,), RouteTerms(), around)
+    return Route(model, (target,), terms or RouteTerms(), around)

@@ -1,4 +1,4 @@
-"""Each fault of a model upstream, from socket to socket: what the caller hears, what is on record, held and charged.
+"""Each fault of a model upstream, from socket to socket: what is heard, recorded, held and charged, and the breaker.
 
 One row a fault. The gateway is whole, the upstream is the double on a real socket, the caller is a gRPC client.
 """
@@ -12,13 +12,15 @@ import pytest
 from served import served
 from whole import FLASH, agent, budget, world
 
+from gateway.llm.breaker import BreakerTerms, Standing
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import AccessToken, CachedToken
-from gateway.llm.route import sole
+from gateway.llm.route import RouteTerms, sole
 from gateway.llm.vertex import Vertex, VertexConfig
 from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, Role, RunTools
 
 BUDGETS = (budget("calls", 1_000), budget("tokens", 10_000_000), budget("cost_micro_usd", 10**12))
+AILING = {"upstream.unreachable", "upstream.truncated", "upstream.stalled"}
 MOST = 200
 """Tokens that an answer may have."""
 TEXT = "@pace deltas=10 interval_ms=1 size=2\nTell me."
@@ -178,17 +180,17 @@ async def gateway(row, folder):
         else:
             around.vertex = SimpleNamespace(url=nobody(), journal=around.vertex.journal)
         model = replace(FLASH, max_output_tokens=MOST)
+        routes = []
 
         def patient(stations):
             place = {"project": "local-project", "location": "global", "endpoint": around.vertex.url}
             config = VertexConfig(**place, **row.patience)
             upstream = Vertex(config, around.session, CachedToken(given(around.clock), around.clock))
-            return replace(
-                stations, models=ModelCatalogue({model.name: sole(model, upstream, around.clock)}, around.clock)
-            )
+            routes.append(sole(model, upstream, around.clock, RouteTerms(breaker=BreakerTerms(failures=1))))
+            return replace(stations, models=ModelCatalogue({model.name: routes[0]}, around.clock))
 
         async with around.gateway(folder, [agent(budgets=BUDGETS)], wrapped=patient) as whole:
-            yield whole
+            yield whole, routes[0]._standings[0].breaker
 
 
 def given(clock):
@@ -212,7 +214,7 @@ def chat(**fields):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("run_tools", [None, RunTools()], ids=["plain", "loop"])
 async def test_the_fault(row, run_tools, tmp_path):
-    async with gateway(row, tmp_path) as whole, served(whole) as client:
+    async with gateway(row, tmp_path) as (whole, breaker), served(whole) as client:
         heard = await client.call("Chat", chat(run_tools=run_tools))
         texts = [event for event in heard.replies if event.text is not None]
         assert row.texts[0] <= len(texts) <= row.texts[1]
@@ -226,6 +228,9 @@ async def test_the_fault(row, run_tools, tmp_path):
             assert record["state"] == "succeeded"
         charged(row, whole, record, texts)
         assert all(held == 0 for held, _ in whole.held().values())
+        # One failure opens this breaker: only what no caller can cause is one.
+        standing = Standing.OPEN if row.reason in AILING else Standing.CLOSED
+        assert breaker.standing(whole.stations.clock.monotonic_ns()) is standing
         await whole.agree()
 
 
