@@ -12,12 +12,14 @@ import click
 
 from gateway.audit.sources import Progress, UnreadableAuditError, export, opened
 from gateway.audit.verify import Report, verify
+from gateway.commands.places import database_option, place_of
 from gateway.commands.record import shown
 from gateway.commands.shown import CannotError
 from gateway.settings.faults import reason
 from gateway.terms.visible import visible
 
-_file = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+_file = click.argument("file", type=_FILE, required=False)
 
 OPEN_SHOWN_MAX: Final = 10
 
@@ -29,15 +31,17 @@ def audit() -> None:
 
 @audit.command(name="verify")
 @_file
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object and nothing else.")
-def verify_file(file: Path, *, as_json: bool) -> None:
-    """Verify FILE, a ledger or an export, with no gateway and no trust in one.
+def verify_file(file: Path | None, *, in_database: bool, as_json: bool) -> None:
+    """Verify FILE, a ledger or an export, or a database, with no gateway and no trust in one.
 
     Exit code 0: every record is as it was written, in its place, none missing between two others, and every intent
-    has its outcome or is named as open. 1: the first bad record is named. 2: FILE cannot be read.
+    has its outcome or is named as open. 1: the first bad record is named. 2: it cannot be read.
     """
+    place = place_of(file, in_database=in_database)
     with _readable(), _progress(quiet=as_json) as progress:
-        report = verify(file, progress)
+        report = verify(place, progress)
     if as_json:
         click.echo(json.dumps(_told(report)))
     else:
@@ -48,14 +52,15 @@ def verify_file(file: Path, *, as_json: bool) -> None:
 
 @audit.command(name="show")
 @_file
+@database_option
 @click.option("--operation", metavar="ID", help="Only the records of this operation.")
-def show_file(file: Path, operation: str | None) -> None:
-    """Print the records of FILE, a ledger or an export, for people. Nothing is verified: `verify` does that.
+def show_file(file: Path | None, operation: str | None, *, in_database: bool) -> None:
+    """Print the records of FILE, a ledger or an export, or of a database, for people. Nothing is verified by it.
 
-    Exit code 0: printed. 1: there is no record of that operation. 2: FILE cannot be read.
+    Exit code 0: printed. 1: there is no record of that operation. 2: it cannot be read.
     """
     found = False
-    with _readable(), opened(file) as source:
+    with _readable(), opened(place_of(file, in_database=in_database)) as source:
         for entry in source.entries():
             for line in shown(entry, operation):
                 found = True
@@ -64,15 +69,19 @@ def show_file(file: Path, operation: str | None) -> None:
 
 
 @audit.command(name="export")
-@_file
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-def export_file(file: Path, out: Path) -> None:
-    """Write the records of FILE to the new file OUT in the portable form; `verify` reads it too.
+@database_option
+@click.argument("paths", metavar="[FILE] OUT", nargs=-1, required=True, type=click.Path(path_type=Path))
+def export_file(paths: tuple[Path, ...], *, in_database: bool) -> None:
+    """Write the records of FILE, or of a database, to the new file OUT in the portable form; `verify` reads it too.
 
     Exit code 0: written whole. 2: it could not be, and there is no OUT.
     """
+    if len(paths) != (1 if in_database else 2):
+        raise CannotError("name the FILE to read and then the new file OUT, or only OUT after --database")
+    *files, out = paths
+    place = place_of(_FILE.convert(files[0], None, None) if files else None, in_database=in_database)
     with _readable(), _written_whole(out) as target, _progress(quiet=False) as progress:
-        count = export(file, target, progress)
+        count = export(place, target, progress)
     click.echo(visible(f"{count} records in {out}"))
 
 

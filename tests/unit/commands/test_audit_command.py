@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_wrong_usage_has_exit_code_2(tmp_path, command):
     for file in (tmp_path / "missing", tmp_path):
         code, _, err = run(command, file, *out)
         assert code == 2
-        assert "Error: Invalid value for 'FILE': File" in err
+        assert re.search("Error: Invalid value.*: File", err)
     assert run(command)[0] == 2
     assert run(command, "--nonsense")[0] == 2
 
