@@ -9,8 +9,9 @@ from typing import Final
 
 import click
 
-from gateway.audit.sources import UnreadableAuditError, opened
+from gateway.audit.sources import Place, UnreadableAuditError, opened
 from gateway.audit.usage import UsageSum
+from gateway.commands.places import database_option, place_of
 from gateway.commands.shown import CannotError
 from gateway.terms.clock import SystemClock
 from gateway.terms.money import MICRO, written
@@ -43,7 +44,8 @@ class Day(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
+@database_option
 @click.option("--from", "first", type=Day(), metavar="DAY", help="The first day, in UTC; else the first of this month.")
 @click.option("--to", "last", type=Day(), metavar="DAY", help="The last day, in UTC; else today.")
 @click.option(
@@ -54,15 +56,17 @@ class Day(click.ParamType[int]):
     help="A row for each of these; several may be given. Else agent and model.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def usage(file: Path, first: int | None, last: int | None, by: tuple[str, ...], *, as_json: bool) -> None:
-    """Add up what was used, by the records of FILE: a ledger, also one in use, or an export of it.
+def usage(  # noqa: PLR0913 - each is an option of the command
+    file: Path | None, first: int | None, last: int | None, by: tuple[str, ...], *, in_database: bool, as_json: bool
+) -> None:
+    """Add up what was used, by the records of FILE: a ledger, also one in use, or an export of it; or of a database.
 
     A call counts on the day on which it was admitted, its tokens and its cost on the day of its end. Nothing is
     verified: `audit verify` does that. Exit code 0: told. 2: it cannot be.
     """
     query = _query(first, last, by or (Group.AGENT, Group.MODEL))
     try:
-        report = _added(file, query)
+        report = _added(place_of(file, in_database=in_database), query)
     except (UnreadableAuditError, UsageTooWideError) as error:
         raise CannotError(str(error)) from error
     if as_json:
@@ -80,9 +84,9 @@ def _query(first: int | None, last: int | None, by: tuple[str, ...]) -> UsageQue
     return UsageQuery(from_unix_us=begin, to_unix_us=end, by=tuple(dict.fromkeys(map(Group, by))))
 
 
-def _added(file: Path, query: UsageQuery) -> UsageReport:
+def _added(where: Place, query: UsageQuery) -> UsageReport:
     found = UsageSum(query)
-    with opened(file) as source:
+    with opened(where) as source:
         for entry in source.entries():
             try:
                 found.add(entry.record)

@@ -2,23 +2,22 @@
 
 import asyncio
 import shutil
-import sqlite3
 import sys
 import tempfile
-from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from real_postgres import told
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import CALLER, Desk, claim, tool_ask
+from made_calls import CALLER, claim, tool_ask
+from made_desks import PostgresDesk, SqliteDesk
 
-from gateway.audit.verify import verify
-from gateway.ledger.check import check
 from gateway.ledger.settlement import AlreadySettledError
 from gateway.terms.money import Unit
 from gateway.terms.operations import Failed, Failure, Replay, Reservation, State, Succeeded, Unknown
@@ -75,9 +74,8 @@ class Ledgers(RuleBasedStateMachine):
 
     @initialize()
     def start(self):
-        self.folder = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.desk = Desk(self.folder / "ledger.db")
+        self.desk = self.new_desk()
         self.by_key = {}
         self.notes = 0
         self.boots = 1
@@ -146,6 +144,7 @@ class Ledgers(RuleBasedStateMachine):
     def restart(self, crash):
         if crash:
             self.run(self.crash())
+            self.desk.clock.now_us += 31_000_000  # what it ran has no lease any more
         else:
             self.run(self.desk.ledger.close())
         self.boots += 1
@@ -153,6 +152,10 @@ class Ledgers(RuleBasedStateMachine):
         for operation in self.by_key.values():
             if operation.state is State.DISPATCHED:
                 operation.state = State.UNKNOWN
+
+    def new_desk(self):
+        self.folder = Path(tempfile.mkdtemp())
+        return SqliteDesk(self.folder / "ledger.db")
 
     async def crash(self):
         self.desk.crash()
@@ -164,8 +167,7 @@ class Ledgers(RuleBasedStateMachine):
 
     @invariant()
     def balances_are_the_models(self):
-        with closing(sqlite3.connect(self.desk.path)) as connection:
-            stored = connection.execute("SELECT scope, unit, held, spent FROM balances").fetchall()
+        stored = self.desk.rows("SELECT scope, unit, held, spent FROM balances")
         for scope, unit, held, spent in stored:
             assert (held, spent) == self.balance(scope, Unit(unit))
         places = {place for one in self.by_key.values() for place in (*one.holds, *one.charged)}
@@ -179,8 +181,8 @@ class Ledgers(RuleBasedStateMachine):
 
     @invariant()
     def everything_adds_up(self):
-        assert check(self.desk.path) == ()
-        report = verify(self.desk.path)
+        assert self.desk.checked() == ()
+        report = self.desk.verified()
         assert report.ok, report.bad
         told = dict(report.kinds)
         assert (told.get("intent", 0), told.get("refusal", 0), told["boot"]) == (
@@ -192,11 +194,44 @@ class Ledgers(RuleBasedStateMachine):
 
     def teardown(self):
         self.run(self.desk.ledger.close())
+        self.forget()
         self.runner.close()
+
+    def forget(self):
         shutil.rmtree(self.folder)
+
+
+class PostgresLedgers(Ledgers):
+    """The same in PostgreSQL, a database an example."""
+
+    names = count(1)
+
+    def __init__(self, server):
+        super().__init__()
+        self.server = server
+        self.database = f"machine_{next(self.names)}"
+
+    def new_desk(self):
+        self.run(told(self.server, f"CREATE DATABASE {self.database}"))
+        return PostgresDesk(self.server.url(self.database))
+
+    async def crash(self):
+        await self.desk.crash_now()
+
+    def forget(self):
+        self.run(told(self.server, f"DROP DATABASE {self.database} WITH (FORCE)"))
 
 
 Ledgers.TestCase.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLedgers = Ledgers.TestCase
+
+
+def test_postgres_ledgers(postgres_server):
+    run_state_machine_as_test(
+        lambda: PostgresLedgers(postgres_server),
+        settings=settings(
+            max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -97,6 +97,12 @@ def test_a_databases_record_is_verified_shown_and_exported(database, tmp_path):
     assert "6 records verified" in out
 
 
+def test_a_databases_usage_is_added_up(database):
+    code, out, _ = run("usage", "--database", "--json", "--from", "2026-11-29", "--to", "2026-11-29", url=database)
+    assert code == 0
+    assert json.loads(out)
+
+
 def test_a_changed_record_in_a_database_is_named(database):
     change_database(database, "UPDATE audit SET record = record || ' '::bytea WHERE sequence = 2")
     code, out, _ = run("audit", "verify", "--database", url=database)
