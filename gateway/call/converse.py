@@ -22,6 +22,9 @@ from gateway.terms.operations import Demand, Outcome, Reservation
 from gateway.terms.passage import Passage
 from gateway.terms.verdict import RefusedError, malformed
 
+TYPICAL_LEAST: Final = 256
+"""So many output tokens are held at least: short answers of some callers do not cut those of all others to nothing."""
+
 COUNT_MARGIN: Final = 64
 """Tokens that a prompt may have more than its count said, or an eighth of them, whichever is more."""
 
@@ -124,7 +127,7 @@ def _held(model: Model, wanted: int) -> int:
     """Output tokens to be held, which the upstream is told as its bound: so the answer is cut exactly there."""
     if not model.holds_typical or model.typical_output_tokens is None:
         return wanted
-    return min(wanted, model.typical_output_tokens)
+    return min(wanted, max(model.typical_output_tokens, TYPICAL_LEAST))
 
 
 def _demand(model: Model, ask: ChatAsk) -> Demand:

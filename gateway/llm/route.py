@@ -32,8 +32,8 @@ from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.models import DatedPrice, Model, dearest, valid_price
 from gateway.terms.verdict import Kind, Refusal
 
-_SIZED: Final = frozenset({Finish.STOP, Finish.MAX_TOKENS, Finish.TOOL_CALLS})
-"""Endings of the model's own; an answer that was cut at its bound would have been longer."""
+_WHOLE: Final = frozenset({Finish.STOP, Finish.TOOL_CALLS})
+"""Endings of answers that are as long as the model wanted them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +104,8 @@ class Route:
         trying = tries.first()
         while True:
             target = trying.standing.target
-            yield Asking(target=target.name)
             try:
+                yield Asking(target=target.name)
                 async with aclosing(target.upstream.stream(target.model, ask, call_ids)) as chunks:
                     chunk = await self._first(chunks)
                     yield trying.answer()
@@ -115,7 +115,7 @@ class Route:
                         if isinstance(chunk, Usage):
                             usage = chunk
                         elif isinstance(chunk, Ending):
-                            self._ended(chunk, usage)
+                            self._ended(ask, chunk, usage)
                         yield chunk
             except UpstreamError as error:
                 failure, told = error, trying.fail(error)
@@ -151,6 +151,8 @@ class Route:
         return [one for one in self._standings if one.target.upstream.check(one.target.model, conversation) is None]
 
     def _tries(self, able: Sequence[Standing]) -> Tries:
+        if not able:
+            raise UpstreamError(Fault.REFUSED, "no target of the route can do what is asked")
         return Tries(able, self._terms.retry, self._budget, self._around)
 
     async def _first(self, chunks: AsyncGenerator[Chunk, None]) -> Chunk:
@@ -164,23 +166,32 @@ class Route:
         except StopAsyncIteration:
             raise UpstreamError(Fault.TRUNCATED, "the stream has neither an answer nor an ending") from None
 
-    def _ended(self, ending: Ending, usage: Usage | None) -> None:
-        if usage is None or ending.finish not in _SIZED:
+    def _ended(self, ask: ChatAsk, ending: Ending, usage: Usage | None) -> None:
+        """Learn from the size of an answer; not from one that was cut where its caller wanted it."""
+        if usage is None or usage.estimated:
             return
-        cut = ending.finish is Finish.MAX_TOKENS
-        self._sizes.saw(usage.output_tokens * 2 if cut else usage.output_tokens)
+        if ending.finish in _WHOLE:
+            self._sizes.saw(usage.output_tokens)
+        elif ending.finish is Finish.MAX_TOKENS and ask.max_output_tokens < ask.wanted_output_tokens:
+            self._sizes.saw(usage.output_tokens * 2)
+        elif ending.finish is Finish.MAX_TOKENS and ask.max_output_tokens == self._model.max_output_tokens:
+            self._sizes.saw(usage.output_tokens)
 
     async def _count(self, trying: Trying, ask: CountAsk, content: bytes) -> TokenCount:
         """One target's count; raises `UpstreamError`."""
         target = trying.standing.target
-        try:
-            tokens = await self._counts.counted(
-                (target.tokenizer, content), lambda: target.upstream.count(target.model, ask)
-            )
-        except UpstreamError as error:
-            trying.fail(error)
-            raise
-        trying.answer()
+
+        async def asked() -> int | None:
+            """Whoever asks tells the breaker, and who waits for the same count does not: it was one request."""
+            try:
+                told = await target.upstream.count(target.model, ask)
+            except UpstreamError as error:
+                trying.fail(error)
+                raise
+            trying.answer()
+            return told
+
+        tokens = await self._counts.counted((target.tokenizer, content), asked)
         if tokens is None:
             bound = prompt_tokens_bound(ask.conversation, self._model.inputs)
             return TokenCount(tokens=estimated_tokens(bound), estimated=True)

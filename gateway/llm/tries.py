@@ -118,7 +118,7 @@ class Tries:
         self._count(trying.standing, error)
         now_ns = self._around.clock.monotonic_ns()
         found = self._next(now_ns)
-        if trying.answered or error.fault in FINAL or found is None or self._spent():
+        if error.fault in FINAL or found is None or self._spent():
             raise error
         wait_ns = self._wait_ns(found, now_ns)
         end_ns = now_ns + wait_ns + _NEEDED_NS

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from made_routes import MostChance, SeededChance, Waits
+from served import served
 from whole import FLASH, agent, budget, eventually, prompt, refusal, world
 
 from gateway.call.converse import Closed
@@ -16,9 +17,12 @@ from gateway.llm.retry_budget import RetryTerms
 from gateway.llm.route import Route, RouteTerms
 from gateway.llm.standing import Target
 from gateway.llm.tries import Surroundings
-from gateway.terms.conversation import Finish, Generation, Text, TokenCount, Usage, prompt_tokens_bound
+from gateway.terms.asks import ChatAsk, CountAsk
+from gateway.terms.conversation import Asking, Finish, Generation, Text, TokenCount, Usage, prompt_tokens_bound
+from gateway.terms.faults import Fault
 from gateway.terms.models import DatedPrice, Price
 from gateway.terms.verdict import Kind
+from generated.agentic.gateway.v1 import ChatRequest, Content, CountTokensRequest, ListModelsRequest, Part, Role
 
 A, B, C = "gemini-3.5-flash", "gemini-3.6-flash", "gemini-3.7-flash"
 BUDGETS = (budget("calls", 10_000), budget("tokens", 10**9), budget("cost_micro_usd", 10**12))
@@ -404,19 +408,127 @@ async def test_a_count_goes_over_the_targets_too(around, tmp_path):
 async def test_what_answers_are_like_is_learnt_shown_and_held_only_where_the_operator_says_so(around, tmp_path):
     model = replace(FLASH, holds_typical=True)
     async with routed(around, tmp_path, Plan(targets=((A, {}),), model=model)) as (whole, route, _):
-        short = "@pace deltas=4 interval_ms=0 size=5\nSay something."
         for _ in range(20):
-            assert (await closed_of(whole, short)).ending.finish is Finish.STOP
+            assert (await closed_of(whole, paced(300))).ending.finish is Finish.STOP
         typical = route.model_at(around.clock.unix_us()).typical_output_tokens
-        assert 20 <= typical <= 25
-        *_, spent, closed = await whole.converse("@pace deltas=50 interval_ms=0 size=5\nSay more.")
+        assert 300 <= typical <= 375
+        *_, spent, closed = await whole.converse(paced(500))
         assert closed.ending.finish is Finish.BUDGET_SPENT
         assert closed.ending.upstream_reason == "MAX_TOKENS"
         assert spent.usage.output_tokens == typical
-        bound = prompt_tokens_bound(prompt("@pace deltas=50 interval_ms=0 size=5\nSay more.").read().conversation)
+        bound = prompt_tokens_bound(prompt(paced(500)).read().conversation)
         held = {claim["unit"]: claim["amount"] for claim in whole.told("intent")[-1]["claims"]}["tokens"]
         assert held == bound * 2 + typical
         # Who asks for less than that gets its own bound, and its own word for it.
         *_, closed = await whole.converse(TEN, generation=Generation(max_output_tokens=7))
         assert closed.ending.finish is Finish.MAX_TOKENS
+        for _ in range(20):  # answers that are cut by the hold want more
+            await closed_of(whole, paced(500))
+        assert (await closed_of(whole, paced(500))).ending.finish is Finish.STOP
         await whole.agree()
+
+
+def paced(tokens):
+    return f"@pace deltas={tokens // 10} interval_ms=0 size=10\nSay something."
+
+
+async def test_no_caller_cuts_the_answers_of_others_by_asking_for_little(around, tmp_path):
+    model = replace(FLASH, holds_typical=True)
+    async with routed(around, tmp_path, Plan(targets=((A, {}),), model=model)) as (whole, route, _):
+        for _ in range(40):
+            await closed_of(whole, paced(300), generation=Generation(max_output_tokens=1))
+        assert route.model_at(around.clock.unix_us()).typical_output_tokens is None
+        for _ in range(40):
+            await closed_of(whole, paced(10))
+        assert route.model_at(around.clock.unix_us()).typical_output_tokens <= 12
+        *_, spent, closed = await whole.converse(paced(300))
+        assert (closed.ending.finish, spent.usage.output_tokens) == (Finish.BUDGET_SPENT, 256)
+
+
+async def test_a_trial_that_is_closed_before_it_was_sent_makes_room_for_the_next(around, tmp_path):
+    plan = Plan(targets=((A, {}),), retry=RetryTerms(attempts=1))
+    async with routed(around, tmp_path, plan) as (whole, route, _):
+        around.vertex_fails("status", 3)
+        for _ in range(3):
+            await refusal(whole.converse(TEN))
+        around.clock.pass_s(5.1)
+        ask = ChatAsk(
+            model=FLASH.name,
+            conversation=prompt(TEN).read().conversation,
+            max_output_tokens=10,
+            input_tokens_bound=100,
+            run="",
+            digest=b"",
+        )
+        trial = route.stream(ask, "call", None)
+        assert await anext(trial) == Asking(target=A)
+        await trial.aclose()
+        assert attempts(await closed_of(whole)) == [(A, None)]
+
+
+class Gated:
+    """The same upstream, that counts when it is let."""
+
+    def __init__(self, upstream):
+        self.stream, self.check, self.name = upstream.stream, upstream.check, upstream.name
+        self.go = asyncio.Event()
+        self._upstream = upstream
+
+    async def count(self, model, ask):
+        await self.go.wait()
+        return await self._upstream.count(model, ask)
+
+
+async def test_one_count_that_many_wait_for_fails_once(around, tmp_path):
+    async with routed(around, tmp_path, Plan(targets=((A, {}),), retry=RetryTerms())) as (whole, route, _):
+        target = route._standings[0].target
+        gated = Gated(target.upstream)
+        route._standings[0].target = replace(target, upstream=gated)
+        around.vertex_fails("status")
+        ask = CountAsk(model=FLASH.name, conversation=prompt(TEN).read().conversation, digest=b"")
+        counts = [asyncio.ensure_future(route.count(ask, None)) for _ in range(10)]
+        await eventually(lambda: route._counts._running)
+        gated.go.set()
+        faults = await asyncio.gather(*counts, return_exceptions=True)
+        assert {error.fault for error in faults} == {Fault.UNREACHABLE}
+        assert len(around.vertex.journal.entries) == 1
+        assert standing(route, around) == [Standing.CLOSED]  # three failures would open it
+        assert (await whole.count(TEN)).tokens > 0
+
+
+async def test_on_the_wire_the_attempts_are_in_the_finish_and_a_count_says_what_it_is(around, tmp_path):
+    async with routed(around, tmp_path, Plan()) as (whole, _, __), served(whole) as client:
+        around.vertex_fails("status", model=A, code=429)
+        contents = [Content(role=Role.USER, parts=[Part(text=TEN)])]
+        heard = await client.call("Chat", ChatRequest(model="flash", contents=contents))
+        (finish,) = [event.finish for event in heard.replies if event.finish is not None]
+        assert [(one.target, one.fault) for one in finish.attempts] == [(A, "upstream.quota"), (B, "")]
+        assert all(one.milliseconds >= 0 for one in finish.attempts)
+        for cached in (False, True):
+            counted = (await client.call("CountTokens", CountTokensRequest(model="flash", contents=contents))).reply
+            assert (counted.cached, counted.estimated) == (cached, False)
+            assert counted.input_tokens > 0
+        (model,) = (await client.call("ListModels", ListModelsRequest())).reply.models
+        assert (model.cached_price_micro_usd_per_million, model.typical_output_tokens) == (CHEAP.cached, 0)
+
+
+class Uncounted:
+    """The same upstream, as one that has no count method."""
+
+    def __init__(self, upstream):
+        self.stream, self.check, self.name = upstream.stream, upstream.check, upstream.name
+
+    async def count(self, model, ask):
+        return None
+
+
+async def test_only_where_no_upstream_counts_the_gateway_estimates_and_says_so(around, tmp_path):
+    async with routed(around, tmp_path, Plan(targets=((A, {}),))) as (whole, route, _):
+        target = route._standings[0].target
+        route._standings[0].target = replace(target, upstream=Uncounted(target.upstream))
+        counted = await whole.count(TEN)
+        assert counted.estimated
+        assert not counted.cached
+        assert counted.tokens == -(-prompt_tokens_bound(prompt(TEN).read().conversation) // 4)
+        assert await whole.count(TEN) == counted  # an estimate is not kept as a count
+        assert json.loads(whole.told("outcome")[-1]["result"])["estimated"] is True
