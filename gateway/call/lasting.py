@@ -28,6 +28,10 @@ Numbered = tuple[int, Told]
 """An event and its place in the stream, from 1."""
 
 
+RequestName = tuple[str, str, str, bytes]
+"""Tenant, principal, idempotency key and digest of a request that says by its key that it may be sent again."""
+
+
 class Resumable(Enum):
     """After which ends of its caller's call a stream goes on."""
 
@@ -83,6 +87,7 @@ class LastingStreams:
         self._group = asyncio.TaskGroup()
         self._open: dict[LastingStream, None] = {}
         self._named: dict[OperationId, LastingStream] = {}
+        self._keyed: dict[RequestName, LastingStream] = {}
 
     async def __aenter__(self) -> Self:
         """Open the task group."""
@@ -113,6 +118,8 @@ class LastingStreams:
     def begin(self, stream: "LastingStream", pump: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run a stream's pump until its end."""
         self._open[stream] = None
+        if stream.request is not None:
+            self._keyed[stream.request] = stream
         return self._group.create_task(pump)
 
     def name(self, operation: OperationId, stream: "LastingStream") -> None:
@@ -126,9 +133,16 @@ class LastingStreams:
             return None
         return stream
 
+    def same(self, name: "RequestName") -> "LastingStream | None":
+        """The stream of an earlier attempt at the same request, if all of it is still here."""
+        stream = self._keyed.get(name)
+        return stream if stream is not None and stream.whole else None
+
     def forget(self, stream: "LastingStream") -> None:
         """Its window is free again."""
         self._open.pop(stream, None)
+        if stream.request is not None and self._keyed.get(stream.request) is stream:
+            del self._keyed[stream.request]
         if self._named.get(stream.operation) is stream:
             del self._named[stream.operation]
 
@@ -138,6 +152,8 @@ class LastingStream:
 
     def __init__(self, streams: LastingStreams, caller: Caller, passage: Passage, mode: Resumable) -> None:
         self.caller = caller
+        self.request: RequestName | None = None
+        """Under which the same request sent again finds it."""
         self.operation = OperationId("")
         self.held_bytes = 0
         self._streams = streams
@@ -169,6 +185,11 @@ class LastingStream:
         """Whether it has ended, all of it was given, and nobody reads it."""
         return self._ended and self._given == self._last and self._reader is None
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of its events are here or still to come, and it was not ended from outside."""
+        return not self._cut and (not self._last or self._window[0][0] == 1)
+
     def check(self, after: int) -> None:
         """Raise `RefusedError` unless every event after this one is here or still to come."""
         first = self._window[0][0] if self._window else self._last + 1
@@ -189,6 +210,7 @@ class LastingStream:
                     raise RefusedError(_TAKEN)
                 event = self._next()
                 if event is not None:
+                    passage.reply_headers["gateway-operation"] = self.operation
                     yield event
                 elif self._ended or self._cut:
                     break

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.call.converse import begun
-from gateway.call.governed import arrived
-from gateway.call.lasting import GONE, LastingStream, LastingStreams, Numbered, Resumable
-from gateway.call.prompted import PromptRequest
+from gateway.call.governed import Governed, arrived
+from gateway.call.lasting import GONE, LastingStream, LastingStreams, Numbered, RequestName, Resumable
+from gateway.call.prompted import Prompt, PromptRequest
 from gateway.call.stations import Stations
 from gateway.terms.asks import ReadAsk, Unformed
 from gateway.terms.ids import OPERATION_ID, OperationId
@@ -31,12 +31,29 @@ async def converse_lasting(
     """See `gateway.call.converse.converse`; the stream can be resumed when the caller goes as `mode` says."""
     call = await arrived(at, passage, Unformed(what="chat", about=request.model))
     async with call.recorded():
-        lasting.make_room()
-        stream = LastingStream(lasting, call.caller, passage, mode)
-        stream.start(begun(call, request))
+        prompt = request.read()
+        name = _name(call, prompt)
+        stream = lasting.same(name) if name is not None else None
+        if stream is None:
+            lasting.make_room()
+            stream = LastingStream(lasting, call.caller, passage, mode)
+            stream.request = name
+            stream.start(begun(call, replace(request, read=lambda: prompt)))
+        else:
+            # What was allowed once may have been withdrawn.
+            call.ask = ask = ReadAsk(what="get_operation", operation=stream.operation)
+            await call.permit(ask)
+            at.witness.tell("stream.resumed", {"request": passage.request, "operation": stream.operation, "after": 0})
     async with aclosing(stream.read(passage, 0)) as events:
         async for event in events:
             yield event
+
+
+def _name(call: Governed, prompt: Prompt) -> RequestName | None:
+    """What makes a repeat of the request the same request; None for one without a key."""
+    if prompt.run_tools is None or not prompt.run_tools.key:
+        return None
+    return (call.caller.tenant, call.caller.principal, prompt.run_tools.key, prompt.digest)
 
 
 async def resume(
@@ -50,7 +67,6 @@ async def resume(
         await stream.left()
         return
     at.witness.tell("stream.resumed", fields)
-    passage.reply_headers["gateway-operation"] = stream.operation
     async with aclosing(stream.read(passage, asked.after)) as events:
         async for event in events:
             yield event

@@ -162,6 +162,7 @@ def _turn_end(ended: TurnEnded) -> TurnEnd:
         decision=decision(operation),
         intent=receipt(operation.intent),
         outcome=receipt(operation.outcome),
+        attempts=[_attempt(attempt) for attempt in ended.closed.attempts],
     )
 
 

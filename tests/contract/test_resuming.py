@@ -13,6 +13,7 @@ from whole import agent, budget, eventually, prompt, refusal, world
 
 from gateway.call.lasting import Bounds, Resumable
 from gateway.call.resume import Resuming, converse_lasting, resume
+from gateway.terms import asks
 from gateway.terms.conversation import Text
 from gateway.terms.passage import Leaving
 from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, ResumeChatRequest, Role, RunTools
@@ -67,9 +68,13 @@ class Call:
         await self._told.aclose()
 
 
-def begin(whole, text=SLOW, mode=LOST, *, timeout_s=None, **options):
-    passage = whole.passage(timeout_s=timeout_s)
-    told = converse_lasting(whole.stations, whole.lasting, passage, prompt(text, **options), mode)
+def begin(whole, text=SLOW, mode=LOST, *, timeout_s=None, caller="trader", digest=None, run_tools=None, **options):
+    passage = whole.passage(caller, timeout_s=timeout_s)
+    request = prompt(text, **options)
+    read = replace(request.read(), run_tools=run_tools)
+    read = read if digest is None else replace(read, digest=digest)
+    request = replace(request, read=lambda: read)
+    told = converse_lasting(whole.stations, whole.lasting, passage, request, mode)
     return Call(whole, told, passage)
 
 
@@ -314,6 +319,26 @@ async def test_a_reader_that_is_there_when_the_gateway_stops_is_told(around, tmp
         listening = asyncio.get_running_loop().create_task(refusal(first.rest()))
         await asyncio.sleep(0)
     assert (await listening).reason == "stream.ended"
+
+
+async def test_the_same_request_under_its_key_is_the_same_stream(whole):
+    """A caller that lost its connection before it heard anything knows no operation: it sends its request again."""
+    asked = {"run_tools": asks.RunTools(turns_max=3, tools=(), key="task-1")}
+    first = begin(whole, **asked)
+    had = await first.some(2)
+    await first.go(Leaving.LOST)
+    second = begin(whole, **asked)
+    assert (await second.some(2), second.operation) == (had, first.operation)
+    other = begin(whole, LONG, **asked | {"digest": b"o" * 32})
+    await other.some(1)
+    assert other.operation != first.operation
+    await other.go(Leaving.LEFT)
+    assert (await second.rest())[-1][0] == 42
+    stranger = begin(whole, caller="other", **asked)
+    await stranger.rest()
+    assert stranger.operation != first.operation
+    await whole.agree()
+    assert whole.world.vertex.journal.streams_total == 3
 
 
 # Over the wire

@@ -1563,6 +1563,7 @@ class RunTools(betterproto2.Message):
     1 to 200 printable ASCII characters without space, chosen by the caller, the same for every retry of this request.
     The model's n-th call of its t-th turn then has the idempotency key "chat:KEY:t:n". A retry repeats no effect: what
     the model asks for again in the same place gets the stored outcome, and another request there is refused to it.
+    A retry of a resumable stream that this instance still holds is that very stream, from its beginning.
     Absent: the id of the first turn's operation takes its place, and a retry is a new request.
     """
 
@@ -1873,6 +1874,11 @@ class TurnEnd(betterproto2.Message):
     intent: "Receipt | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
 
     outcome: "Receipt | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+
+    attempts: "list[Attempt]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    See Finish.attempts.
+    """
 
 
 default_message_pool.register_message("agentic.gateway.v1", "TurnEnd", TurnEnd)

@@ -2700,6 +2700,13 @@ def encode_TurnEnd(message: TurnEnd, depth: int = MAX_DEPTH) -> bytes:
             body = encode_Receipt(value, depth - 1)
             size = len(body)
             out += (b":", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.outcome"), body)
+        value = message.attempts
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.TurnEnd.attempts")
+        for value in value:
+            body = encode_Attempt(value, depth - 1)
+            size = len(body)
+            out += (b"B", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.TurnEnd.attempts"), body)
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.TurnEnd", error) from None
     return b"".join(out)
@@ -6915,6 +6922,7 @@ def read_TurnEnd(data: bytes, at: int, end: int, depth: int, seen: TurnEnd | Non
         f_decision = None
         f_intent = None
         f_outcome = None
+        f_attempts = []
     else:
         f_turn = seen.turn
         f_reason = seen.reason
@@ -6923,6 +6931,7 @@ def read_TurnEnd(data: bytes, at: int, end: int, depth: int, seen: TurnEnd | Non
         f_decision = seen.decision
         f_intent = seen.intent
         f_outcome = seen.outcome
+        f_attempts = seen.attempts
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.TurnEnd", at, depth)
@@ -6952,6 +6961,8 @@ def read_TurnEnd(data: bytes, at: int, end: int, depth: int, seen: TurnEnd | Non
                     f_intent = read_Receipt(data, at, stop, depth - 1, f_intent, room)
                 elif tag == 58:
                     f_outcome = read_Receipt(data, at, stop, depth - 1, f_outcome, room)
+                elif tag == 66:
+                    f_attempts.append(read_Attempt(data, at, stop, depth - 1, None, room))
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.TurnEnd", at)
                 at = stop
@@ -6976,7 +6987,7 @@ def read_TurnEnd(data: bytes, at: int, end: int, depth: int, seen: TurnEnd | Non
         raise unreadable("agentic.gateway.v1.TurnEnd", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.TurnEnd", tag, end)
-    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome)
+    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome, f_attempts)
 
 
 def decode_TurnEnd(data: bytes) -> TurnEnd:

@@ -735,6 +735,7 @@ fields_TurnEnd: dict[str, int] = {
     "decision": 16,
     "intent": 32,
     "outcome": 64,
+    "attempts": 128,
 }
 fields_Usage: dict[str, int] = {
     "input_tokens": 1,
@@ -3141,6 +3142,14 @@ def write_TurnEnd(message: TurnEnd, depth: int) -> str:
     value = message.outcome
     if value is not None:
         out.append(f'"outcome":{write_Receipt(value, depth - 1)}')
+    value = message.attempts
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.TurnEnd.attempts")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_Attempt(value, depth - 1))
+        out.append('"attempts":[' + ",".join(parts) + "]")
     return "{" + ",".join(out) + "}"
 
 
@@ -5709,6 +5718,7 @@ def read_TurnEnd(found: object, depth: int, room: list[int]) -> TurnEnd:
     f_decision = None
     f_intent = None
     f_outcome = None
+    f_attempts = []
     done = 0
     key = ""
     try:
@@ -5733,10 +5743,12 @@ def read_TurnEnd(found: object, depth: int, room: list[int]) -> TurnEnd:
                 f_intent = read_Receipt(value, depth - 1, room)
             elif field == 64:
                 f_outcome = read_Receipt(value, depth - 1, room)
+            elif field == 128:
+                f_attempts = messages_of(value, read_Attempt, depth - 1, room)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome)
+    return TurnEnd(f_turn, f_reason, f_usage, f_operation_id, f_decision, f_intent, f_outcome, f_attempts)
 
 
 def decode_TurnEnd(data: bytes | str, size_max: int = MAX_SIZE) -> TurnEnd:
