@@ -1,6 +1,7 @@
 """A gateway from its first connection to its last record."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Gateway:
     """What the server carries beside gRPC: Connect, gRPC-Web, plain HTTP."""
     policy_hash: str
     boot: BootId
+    tls: ssl.SSLContext | None = None
 
 
 @asynccontextmanager
@@ -125,7 +127,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         )
         options = WebOptions(origins=tuple(settings.file.web.origins))
         web = WebApplication(server.table, server.surroundings, server.readiness, options)
-        yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot)
+        yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot, tls=parts.tls)
 
 
 def _bounds(table: StreamsTable) -> Bounds:

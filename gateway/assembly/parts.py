@@ -1,10 +1,12 @@
 """What a gateway is made of before it has any connection: who may call, which tools there are, and the rules."""
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.assembly.tls import CertificateError, server_context
 from gateway.assembly.tool_services import Sources, ToolService, tool_services
 from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Registry
 from gateway.policy.cedar import CedarPolicy
@@ -40,6 +42,7 @@ class Parts:
     """What else offers tools; the settings say which."""
     toolbox: Toolbox
     policy: CedarPolicy
+    tls: ssl.SSLContext | None
     clock: SystemClock
     ids: SystemIds
 
@@ -56,9 +59,10 @@ def parts_of(settings: Settings) -> Parts:
             PolicyInputs(tools=toolbox.declarations, facts=toolbox.fact_types),
         )
         registry = Registry(_agents(settings, toolbox), _operators(settings))
+        tls = _tls(settings)
     except (PolicyLoadError, PolicySchemaError) as error:
         raise AssemblyError("\n  ".join(("the rules cannot be used:", *map(str, error.faults)))) from error
-    except ValueError as error:
+    except (CertificateError, ValueError) as error:
         raise AssemblyError(str(error)) from error
     return Parts(
         registry=registry,
@@ -66,9 +70,15 @@ def parts_of(settings: Settings) -> Parts:
         services=services,
         toolbox=toolbox,
         policy=policy,
+        tls=tls,
         clock=clock,
         ids=ids,
     )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    table = settings.file.tls
+    return None if table is None else server_context(settings.path(table.certificate), settings.path(table.key))
 
 
 def checked(settings: Settings) -> tuple[str, ...]:
@@ -76,6 +86,7 @@ def checked(settings: Settings) -> tuple[str, ...]:
     parts = parts_of(settings)
     file, environment = settings.file, settings.environment
     trusted = "trusted: it may take a token's signature off" if environment.edge_enforced else "not trusted"
+    port = "TLS with a certificate of its own" if parts.tls else "cleartext: whatever stands before it ends TLS"
     return (
         f"policy: {len(parts.policy.rules)} rules, their own tests pass, hash {parts.policy.hash}",
         f"tools: {', '.join(tool.name for tool in parts.toolbox.declarations) or 'none'}",
@@ -85,6 +96,7 @@ def checked(settings: Settings) -> tuple[str, ...]:
         f"tokens: for {file.identity.audience}, signed with the keys at {file.identity.certs_url}",
         f"edge: {trusted}",
         f"ledger: {_ledger(settings)} (not opened)",
+        f"port: {port}",
     )
 
 

@@ -61,7 +61,7 @@ async def _serve(settings: Settings, witness: LogWitness, ready_file: Path | Non
         port = await _listening(gateway, settings)
         _tell_start(witness, settings, gateway, port)
         if ready_file is not None:
-            _write_ready(ready_file, settings.environment.host, port)
+            _write_ready(ready_file, _url(settings, gateway, port))
         await stop.wait()
 
 
@@ -76,15 +76,19 @@ def _tell_start(witness: LogWitness, settings: Settings, gateway: Gateway, port:
 async def _listening(gateway: Gateway, settings: Settings) -> int:
     host, port = settings.environment.host, settings.environment.port
     try:
-        return await gateway.server.start(host, port, gateway.web)
+        return await gateway.server.start(host, port, gateway.web, gateway.tls)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise AssemblyError(f"cannot listen on {host} port {port}: {why}. Choose another with PORT") from error
 
 
-def _write_ready(path: Path, host: str, port: int) -> None:
+def _url(settings: Settings, gateway: Gateway, port: int) -> str:
+    host = settings.environment.host
+    return f"http{'s' if gateway.tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _write_ready(path: Path, url: str) -> None:
     """Tell where this process listens, so that a reader sees the whole file or none."""
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(json.dumps({"url": url, "pid": os.getpid()}))
@@ -98,7 +102,7 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="gateway serve",
         allow_abbrev=False,
         description="Serve governed models and tools on $PORT (8080): gRPC, gRPC-Web and Connect over cleartext "
-        "HTTP/2, gRPC-Web and Connect over HTTP/1.1.",
+        "HTTP/2, gRPC-Web and Connect over HTTP/1.1; the same over TLS with [tls] in the configuration.",
         epilog="Environment: PORT; GATEWAY_HOST (0.0.0.0); GATEWAY_EDGE_IAM=required when Cloud Run's invoker check "
         "stands in front; GATEWAY_DATABASE_URL, a PostgreSQL database for the ledger of several instances; "
         "GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run without one, whose disk does not last; "

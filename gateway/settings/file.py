@@ -205,6 +205,13 @@ class StreamsTable(Table, frozen=True, kw_only=True):
         yield from range_faults("resumable_max", self.resumable_max, 0, RESUMABLE_MAX)
 
 
+class TlsTable(Table, frozen=True, kw_only=True):
+    """`[tls]`: the port's own certificate, where nothing before it ends TLS."""
+
+    certificate: str
+    key: str
+
+
 class File(Table, frozen=True, kw_only=True):
     """The configuration file."""
 
@@ -222,6 +229,7 @@ class File(Table, frozen=True, kw_only=True):
     budgets: list[BudgetTable] = []
     limits: dict[str, LimitTable] = {}
     web: WebTable = WebTable()
+    tls: TlsTable | None = None
     streams: StreamsTable = StreamsTable()
 
     def faults(self) -> Iterator[str]:

@@ -43,6 +43,8 @@ def read_settings(config: Path, variables: Mapping[str, str]) -> Settings:
         faults += _secret_faults(file, base, variables, secrets)
         if not file.ledger.path and not environment.database_url:
             faults.append("ledger.path: is empty: write where the ledger is kept, or set GATEWAY_DATABASE_URL")
+        if file.tls is not None and variables.get("K_SERVICE"):
+            faults.append("tls: leave it out: Cloud Run ends TLS itself, and speaks cleartext HTTP/2 to the gateway")
     faults += environment_faults
     if file is None or faults:
         raise SettingsError(str(config), faults)

@@ -248,7 +248,7 @@ class Http1Connection(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1" if head.minor else "1.0",
             "method": head.method.decode("ascii"),
-            "scheme": "http",
+            "scheme": "https" if self._transport.get_extra_info("ssl_object") else "http",
             "path": decoded_path(head.path),
             "raw_path": head.path,
             "query_string": head.query,

@@ -47,6 +47,10 @@ class Outbox(asyncio.Transport):
         self._ended = True
         if self._transport.is_closing():
             return
+        if self._transport.get_extra_info("ssl_object") is not None:
+            # TLS has no half of an end; its close sends what there is and waits for the peer's, but not for ever.
+            self._transport.close()
+            return
         try:
             self._transport.write_eof()
         except OSError:

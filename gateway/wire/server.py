@@ -1,6 +1,7 @@
 """The server: one port, from its first connection to its drain."""
 
 import asyncio
+import ssl
 from typing import Final, cast
 
 import grpclib.server
@@ -48,6 +49,21 @@ class Listener(grpclib.server.Server):
 
     def _http1(self) -> Http1Connection:
         return Http1Connection(cast("Application", self._web), self._surroundings)
+
+    async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Listen. A peer that does not come to an end with TLS in the time of a preface is gone."""
+        config = self._surroundings.config
+        handshake = config.preface_s if tls else None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._protocol_factory,
+            host,
+            port,
+            backlog=config.backlog,
+            reuse_address=True,
+            ssl=tls,
+            ssl_handshake_timeout=handshake,
+            ssl_shutdown_timeout=config.linger_s if tls else None,
+        )
 
     def stop_listening(self) -> None:
         """Take no further connection; those that are open stay."""
@@ -101,10 +117,12 @@ class GatewayServer:
         """What this server shares with an application that it carries."""
         return self._surroundings
 
-    async def start(self, host: str, port: int, web: Application | None = None) -> int:
+    async def start(
+        self, host: str, port: int, web: Application | None = None, tls: ssl.SSLContext | None = None
+    ) -> int:
         """Listen; gives the port, which is the system's choice for port 0. Raises OSError when it cannot.
 
-        `web` gets everything that is not gRPC.
+        `web` gets everything that is not gRPC. Without `tls` the port speaks cleartext.
         """
         if self._listener is not None:
             raise RuntimeError("a server starts once; make another")
@@ -112,7 +130,7 @@ class GatewayServer:
         if web is not None:
             streams = Streams(streams, web, self._surroundings)
         listener = Listener(streams, self._surroundings, web)
-        await listener.start(host, port, backlog=self._surroundings.config.backlog, reuse_address=True)
+        await listener.open(host, port, tls)
         self._listener = listener
         return listener.port
 

@@ -134,6 +134,8 @@ class Plan:
     with_door: bool = True
     cash_usd: int = CASH_USD
     vertex_options: tuple[str, ...] = ()
+    more_configuration: str = ""
+    """Tables that are put behind the gateway's configuration."""
     gateway_environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -312,5 +314,5 @@ def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
         notional_usd_max=plan.notional_usd_max,
         exposure_usd_max=plan.exposure_usd_max,
         agent_email=around.agent_email,
-        budgets=budgets,
+        budgets=budgets + plan.more_configuration,
     )

@@ -243,3 +243,11 @@ def test_a_file_that_cannot_be_read(tmp_path, make, told):
     with pytest.raises(SettingsError) as refused:
         read_settings(path, {})
     assert refused.value.faults[0] == told
+
+
+def test_where_cloud_run_ends_tls_a_certificate_of_its_own_is_refused(tmp_path):
+    text = TEXT + '\n[tls]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
+    assert faults(tmp_path, text) == []
+    there = {"K_SERVICE": "gateway-service", "GATEWAY_LEDGER_MAY_BE_LOST": "accepted"}
+    (told,) = faults(tmp_path, text, **there)
+    assert told.startswith("tls: leave it out: Cloud Run ends TLS itself")
