@@ -17,6 +17,7 @@ from localcloud.demo.eyes import Eyes
 from localcloud.demo.hijack import hijacked_agent
 from localcloud.demo.one_stream import two_calls_in_one_stream
 from localcloud.demo.processes import ProcessError
+from localcloud.demo.restart import restarted_gateway
 from localcloud.demo.scene import Scene, Stopwatch
 from localcloud.demo.scenes import permitted_order, refused_order, repeated_key, streamed_answer, verified_record
 from localcloud.demo.show import show_scene, show_table
@@ -89,10 +90,12 @@ async def _played(console: Console, folder: Path, plan: Plan) -> list[Scene]:
             shown(await refused_order(eyes))
             shown(await repeated_key(eyes, client))
             shown(await two_calls_in_one_stream(eyes, client))
+            scene, now = await restarted_gateway(eyes, client)
+            shown(scene)
             shown(await hijacked_agent(eyes, client, edge_strips=plan.edge == "strip"))
         if town.agent is not None:
             await town.processes.stop(town.agent)
-        code = await town.processes.stop(town.gateway)
+        code = await now.processes.stop(now.gateway)
         scene = await verified_record(eyes, closed=True)
         scene.expect("exit code of the gateway after SIGTERM", "the process", 0, code)
         shown(scene)

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -30,6 +30,9 @@ class Running:
     process: asyncio.subprocess.Process
     ready: Mapping[str, object]
     log: Path
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it was started with, beside what all are."""
 
     def told(self, key: str) -> str:
         """What its ready file says."""
@@ -72,12 +75,17 @@ class Processes:
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end the others in order
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
-        starting = Running(name=name, process=process, ready={}, log=log)
+        given = dict(environment or {})
+        starting = Running(name=name, process=process, ready={}, log=log, arguments=tuple(arguments), environment=given)
         self._running.append(starting)
         ready = await self._until_ready(starting, ready_file)
-        running = Running(name=name, process=process, ready=ready, log=log)
+        running = replace(starting, ready=ready)
         self._running[self._running.index(starting)] = running
         return running
+
+    async def again(self, running: Running, environment: Mapping[str, str]) -> Running:
+        """Start what has ended once more, as it was started and with these variables."""
+        return await self.start(running.name, running.arguments, {**running.environment, **environment})
 
     async def stop(self, running: Running, number: signal.Signals = signal.SIGTERM) -> int:
         """End a process and return its exit code; one that does not end in time is killed."""

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -179,6 +179,12 @@ async def built(folder: Path, plan: Plan = Plan()) -> AsyncIterator[Town]:
     folder.mkdir(parents=True, exist_ok=True)
     async with Processes(folder, clean_environment()) as processes:
         yield await _started(processes, folder, plan)
+
+
+async def gateway_again(town: Town) -> Town:
+    """The gateway started once more, at the address where the front door looks for it."""
+    port = town.gateway_url.rpartition(":")[2]
+    return replace(town, gateway=await town.processes.again(town.gateway, {"PORT": port}))
 
 
 async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
