@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import aiohttp
@@ -13,6 +12,7 @@ import aiohttp
 from gateway.assembly.bookkeeping import bookkeeping
 from gateway.assembly.parts import Parts, parts_of
 from gateway.assembly.routes import catalogue
+from gateway.assembly.upstreams import upstreams
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.usage_pages import RecordedUsage
 from gateway.call.changes import Changes
@@ -26,8 +26,6 @@ from gateway.identity.jwks import Jwks, JwksConfig, KeysUnavailableError
 from gateway.identity.token import Expected
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import CachedToken, application_default_fetch, metadata_fetch
-from gateway.llm.throughput import Throughput, Tier
-from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.services.models import ModelService
 from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
@@ -224,23 +222,7 @@ def _token(settings: Settings, parts: Parts, session: aiohttp.ClientSession) -> 
 
 
 def _models(settings: Settings, parts: Parts, google: _Google) -> ModelCatalogue:
-    vertex = settings.file.vertex
-    if vertex is None or google.token is None:
-        return ModelCatalogue({}, parts.clock)
-    token = google.token
-
-    @cache
-    def upstream(location: str, throughput: str, tier: str) -> Vertex:
-        config = VertexConfig(
-            project=vertex.project,
-            location=location or vertex.location,
-            endpoint=vertex.endpoint,
-            throughput=Throughput(throughput),
-            tier=Tier(tier),
-        )
-        return Vertex(config, google.session, token)
-
-    return catalogue(settings.file.models, upstream, parts.clock)
+    return catalogue(settings.file.models, upstreams(settings, google.session, google.token), parts.clock)
 
 
 def _identity(settings: Settings, parts: Parts, google: _Google) -> GoogleIdentity:

@@ -1,26 +1,23 @@
 """The configured models as routes: every name with its targets, their prices, and how they are treated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.assembly.parts import AssemblyError
+from gateway.assembly.upstreams import Place, UpstreamAt, inputs_of
 from gateway.llm.breaker import BreakerTerms
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.retry_budget import RetryTerms
 from gateway.llm.route import Route, RouteTerms
 from gateway.llm.standing import Target
 from gateway.llm.tries import Surroundings
-from gateway.llm.upstream import Upstream
-from gateway.llm.vertex_request import ENFORCED
 from gateway.settings.amounts import prices
 from gateway.settings.model_tables import ModelTable, TargetTable
+from gateway.settings.serving import places
 from gateway.terms.clock import Clock, SystemChance, system_sleep
 from gateway.terms.ids import ModelName
-from gateway.terms.models import Model, dearest
+from gateway.terms.models import Model, ThinkingForm, dearest
 from gateway.terms.verdict import Refusal
-
-UpstreamAt = Callable[[str, str, str], Upstream]
-"""The upstream at a location (empty: the usual one), for a throughput and a tier."""
 
 
 def catalogue(tables: Sequence[ModelTable], upstream_at: UpstreamAt, clock: Clock) -> ModelCatalogue:
@@ -34,29 +31,43 @@ def catalogue(tables: Sequence[ModelTable], upstream_at: UpstreamAt, clock: Cloc
 
 
 def _route(table: ModelTable, upstream_at: UpstreamAt, around: Surroundings) -> Route:
-    places = table.targets or [TargetTable(name=table.name)]
-    price = dearest(dated.price for place in places for dated in prices(place, table))
+    price = dearest(dated.price for place in places(table) for dated in prices(place, table))
     model = Model(
         name=ModelName(table.name),
         description=table.description,
         upstream_id=table.upstream_id,
         max_output_tokens=table.max_output_tokens,
-        constraints=ENFORCED & frozenset[str](table.constraints),
+        constraints=frozenset[str](table.constraints),
+        verified=frozenset[str](table.verified_constraints),
+        inputs=inputs_of(table),
         price=price,
         holds_typical=table.hold == "typical",
     )
-    return Route(model, [_target(place, table, model, upstream_at) for place in places], _terms(table), around)
+    return Route(model, [_target(place, table, model, upstream_at) for place in places(table)], _terms(table), around)
 
 
 def _target(place: TargetTable, table: ModelTable, model: Model, upstream_at: UpstreamAt) -> Target:
     upstream_id = place.upstream_id or table.upstream_id
-    upstream = upstream_at(place.location, place.throughput, place.tier)
+    served = upstream_at(
+        Place(
+            upstream=place.upstream or table.upstream,
+            location=place.location,
+            throughput=place.throughput,
+            tier=place.tier,
+        )
+    )
+    thinking = place.thinking or table.thinking
     return Target(
         name=place.name,
-        model=replace(model, upstream_id=upstream_id),
-        upstream=upstream,
+        model=replace(
+            model,
+            upstream_id=upstream_id,
+            constraints=model.constraints & served.enforces,
+            thinking=ThinkingForm(thinking) if thinking else served.thinking,
+        ),
+        upstream=served.upstream,
         prices=prices(place, table),
-        tokenizer=f"{upstream.name}/{upstream_id}",
+        tokenizer=f"{served.upstream.name}/{upstream_id}",
         weight=place.weight,
         order=place.order,
     )

@@ -11,8 +11,10 @@ from gateway.identity.token import EMAIL, SUBJECT
 from gateway.settings import forms
 from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
 from gateway.settings.model_tables import ModelTable
+from gateway.settings.serving import serving_faults
 from gateway.settings.table import Table
 from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable, network_faults
+from gateway.settings.upstream_tables import UpstreamTable
 from gateway.terms.ids import TOOL_NAME
 from gateway.terms.money import MICRO, NANO
 
@@ -220,6 +222,7 @@ class File(Table, frozen=True, kw_only=True):
     vertex: VertexTable | None = None
     ledger: LedgerTable
     policy: PolicyTable
+    upstreams: list[UpstreamTable] = []
     models: list[ModelTable] = []
     venues: list[VenueTable] = []
     http_services: list[HttpServiceTable] = []
@@ -235,8 +238,7 @@ class File(Table, frozen=True, kw_only=True):
     def faults(self) -> Iterator[str]:
         """What its tables say against each other. Their own faults are not repeated."""
         yield from forms.NAME.faults("tenant", self.tenant)
-        if self.models and self.vertex is None:
-            yield "vertex: is missing: write [vertex], because models are configured"
+        yield from serving_faults(self.models, self.upstreams, vertex=self.vertex is not None)
         if len(self.venues) > VENUES_MAX:
             yield f"venues: there are {len(self.venues)}: write one, this version has no names for the tools of more"
         if not self.agents:
@@ -249,6 +251,7 @@ class File(Table, frozen=True, kw_only=True):
         # Who trades must not hold the switch that stops it: an account is one agent or one operator.
         accounts: tuple[AgentTable | OperatorTable, ...] = (*self.agents, *self.operators)
         named: tuple[tuple[str, list[str]], ...] = (
+            ("upstreams: the name", [upstream.name for upstream in self.upstreams]),
             ("models: the name", [model.name for model in self.models]),
             (
                 "http_services and mcp_servers: the name",

@@ -47,8 +47,22 @@ LOCATION: Final = Form(
     advice='write a location of Vertex AI such as "global" or "us-central1"',
 )
 UPSTREAM_ID: Final = Form(
-    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}"),
-    advice='write what Vertex AI calls the model, such as "gemini-3.5-flash"',
+    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,199}"),
+    advice='write what its upstream calls the model, such as "gemini-3.5-flash"',
+)
+MEDIA: Final = Form(
+    pattern=re.compile(r"image/(?:png|jpeg|webp|gif|heic|heif)|application/pdf|text/[a-z0-9][a-z0-9.+-]{0,63}"),
+    advice="write image/png, image/jpeg, image/webp, image/gif, image/heic, image/heif, application/pdf or text/...",
+)
+CACHE_ID: Final = Form(
+    # It becomes the end of a resource's name in the configured project.
+    pattern=re.compile(r"[A-Za-z0-9_-]{1,64}"),
+    advice="write what stands behind the last slash of the cache's name",
+)
+FILE_PREFIX: Final = Form(
+    # It ends at a slash, so that a bucket or a folder whose name only begins like it is another one.
+    pattern=re.compile(r"(?:gs|https)://[a-z0-9][a-z0-9._-]{1,221}/(?:[A-Za-z0-9!()*+,;=@_~:. -]{1,255}/){0,16}"),
+    advice="write gs://BUCKET/ or https://HOST/FOLDER/, with a slash at the end",
 )
 AUDIENCE: Final = Form(
     pattern=re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,200}[A-Za-z0-9._~%-])?"),

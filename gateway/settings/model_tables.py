@@ -7,6 +7,7 @@ from typing import Final, Literal
 from gateway.settings import forms
 from gateway.settings.forms import amount_faults, range_faults, shown, twice_faults
 from gateway.settings.table import Table
+from gateway.settings.upstream_tables import CacheTable, MediaTable, SafetyTable
 from gateway.terms.money import MICRO
 
 MODEL_TOKENS_MAX: Final = 1_000_000
@@ -14,6 +15,9 @@ PRICE_USD_MAX: Final = 1_000_000
 """For a million tokens. The dearest call then still costs less than what 64 bits of micro-dollars hold."""
 
 TARGETS_MAX: Final = 16
+
+Constraint = Literal["json_schema", "regex", "choice"]
+Thinking = Literal["", "level", "budget", "none"]
 
 
 class PriceTable(Table, frozen=True, kw_only=True):
@@ -35,8 +39,10 @@ class TargetTable(Table, frozen=True, kw_only=True):
     """`[[models.targets]]`: one place where the model is served. What it leaves out is as in the model's own table."""
 
     name: str
+    upstream: str = ""
     upstream_id: str = ""
     location: str = ""
+    thinking: Thinking = ""
     weight: int = 1
     order: int = 1
     throughput: Literal["any", "dedicated", "shared"] = "any"
@@ -98,10 +104,17 @@ class ModelTable(Table, frozen=True, kw_only=True):
     """`[[models]]`: a model, what it can be made to answer, and what its tokens cost."""
 
     name: str
+    upstream: str = "vertex"
     upstream_id: str = ""
     description: str = ""
     max_output_tokens: int
-    constraints: list[Literal["json_schema", "choice"]] = []
+    thinking: Thinking = ""
+    constraints: list[Constraint] = []
+    verified_constraints: list[Constraint] = []
+    media: list[MediaTable] = []
+    file_prefixes: list[str] = []
+    caches: list[CacheTable] = []
+    safety: list[SafetyTable] = []
     input_usd_per_million: str = ""
     output_usd_per_million: str = ""
     cached_usd_per_million: str = ""
@@ -118,9 +131,21 @@ class ModelTable(Table, frozen=True, kw_only=True):
         if self.upstream_id:
             yield from forms.UPSTREAM_ID.faults("upstream_id", self.upstream_id)
         yield from range_faults("max_output_tokens", self.max_output_tokens, 1, MODEL_TOKENS_MAX)
+        yield from twice_faults("constraints", [*self.constraints, *self.verified_constraints])
+        yield from self._input_faults()
         yield from priced_faults(self)
         yield from self._missing()
         yield from self._target_faults()
+
+    def _input_faults(self) -> Iterator[str]:
+        yield from twice_faults("media: the type", [media.mime_type for media in self.media])
+        yield from twice_faults("caches: the name", [cache.name for cache in self.caches])
+        yield from twice_faults("safety: the category", [setting.category for setting in self.safety])
+        yield from twice_faults("file_prefixes", self.file_prefixes)
+        for prefix in self.file_prefixes:
+            yield from forms.FILE_PREFIX.faults("file_prefixes", prefix)
+        if self.file_prefixes and not self.media:
+            yield "media: is missing: write which files the model reads, because file_prefixes says from where"
 
     def _missing(self) -> Iterator[str]:
         """What neither the model nor its targets say; a model without targets is its own."""

@@ -80,30 +80,25 @@ def _read(config: Path) -> tuple[File | None, list[str]]:
 
 
 def _secret_faults(file: File, base: Path, variables: Mapping[str, str], secrets: dict[str, str]) -> Iterator[str]:
-    """Look up every secret and keep it; say which cannot be had."""
-    for venue in file.venues:
-        for name in ("key_id", "secret_key", "order_key"):
-            reference: str = getattr(venue, name)
-            try:
-                secrets[reference] = secret_of(reference, base, variables)
-            except ValueError as error:
-                yield f"venues.{venue.name}.{name}: {error}"
-        if len(secrets.get(venue.order_key, " " * ORDER_KEY_LENGTH_MIN)) < ORDER_KEY_LENGTH_MIN:
-            yield f"venues.{venue.name}.order_key: give it a secret of at least {ORDER_KEY_LENGTH_MIN} characters"
-    for place, reference in _service_references(file):
+    """Look up every secret and keep it; say which cannot be had, or is too short to be nobody's guess."""
+    for place, reference in _references(file):
         try:
             secrets[reference] = secret_of(reference, base, variables)
         except ValueError as error:
             yield f"{place}: {error}"
-        if (
-            place.endswith("call_key")
-            and len(secrets.get(reference, " " * ORDER_KEY_LENGTH_MIN)) < ORDER_KEY_LENGTH_MIN
-        ):
+            continue
+        if place.endswith(("order_key", "call_key")) and len(secrets[reference]) < ORDER_KEY_LENGTH_MIN:
             yield f"{place}: give it a secret of at least {ORDER_KEY_LENGTH_MIN} characters"
 
 
-def _service_references(file: File) -> Iterator[tuple[str, str]]:
-    """The places of the secrets of services, and the references that stand there."""
+def _references(file: File) -> Iterator[tuple[str, str]]:
+    """The places of all secrets, and the references that stand there."""
+    for venue in file.venues:
+        for name in ("key_id", "secret_key", "order_key"):
+            yield f"venues.{venue.name}.{name}", getattr(venue, name)
+    for upstream in file.upstreams:
+        if upstream.api_key:
+            yield f"upstreams.{upstream.name}.api_key", upstream.api_key
     services: tuple[tuple[str, HttpServiceTable | McpServerTable], ...] = (
         *((f"http_services.{service.name}", service) for service in file.http_services),
         *((f"mcp_servers.{server.name}", server) for server in file.mcp_servers),

@@ -40,9 +40,9 @@ def test_the_example_is_accepted(tmp_path):
         ('window = "month"', 'window = "week"', "budgets#1.window: write one of 'hour', 'day', 'month', 'total'"),
         ('credentials = "metadata"', 'credentials = "key"', "vertex.credentials: write one of 'metadata', 'appli"),
         (
-            '["json_schema", "choice"]\ni',
-            '["regex"]\ni',
-            "models.flash.constraints#1: write one of 'json_schema', 'cho",
+            '["json_schema", "choice"]\n#',
+            '["xml"]\n#',
+            "models.flash.constraints#1: write one of 'json_schema', 'reg",
         ),
         (
             '"Fast and cheap."',
@@ -121,7 +121,7 @@ def test_the_example_is_accepted(tmp_path):
             'project = "Acme"',
             "vertex.project: 'Acme' will not do: write the Google Cloud pr",
         ),
-        ('"gemini-3.5-pro"', '"../secrets"', "models.pro.upstream_id: '../secrets' will not do: write what Vertex AI"),
+        ('"gemini-3.5-pro"', '"../secrets"', "models.pro.upstream_id: '../secrets' will not do: write what its up"),
         ("https://paper-api", "http://paper-api", "venues.alpaca-paper.trading_url: 'http://paper-api.alpaca.markets'"),
         ("https://data.al", "https://me:pw@data.al", "venues.alpaca-paper.data_url: 'https://me:pw@data.alpaca.mark"),
         ("https://data.al", "https://[::1", "venues.alpaca-paper.data_url: 'https://[::1paca.markets' will not do"),
@@ -182,7 +182,9 @@ def test_without_agents_every_call_would_be_refused(tmp_path):
 def test_models_need_vertex_and_a_gateway_without_models_does_not(tmp_path):
     start, end = TEXT.index("[vertex]"), TEXT.index("[ledger]")
     without = TEXT[:start] + TEXT[end:]
-    assert faults(tmp_path, without) == ["vertex: is missing: write [vertex], because models are configured"]
+    assert faults(tmp_path, without) == [
+        "vertex: is missing: write [vertex], because models are configured that it serves"
+    ]
     start, end = without.index("[[models]]"), without.index("# An account at an exchange")
     without = (without[:start] + without[end:]).replace('["flash", "pro"]', "[]").replace('["flash"]', "[]")
     assert faults(tmp_path, without) == []

@@ -1,0 +1,55 @@
+"""Where the configured models are served: what `[[models]]`, `[vertex]` and `[[upstreams]]` say against each other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway.settings.forms import shown
+from gateway.settings.model_tables import ModelTable, TargetTable
+from gateway.settings.upstream_tables import UpstreamTable
+
+
+def known_upstreams(upstreams: Sequence[UpstreamTable]) -> Mapping[str, UpstreamTable]:
+    """All upstreams by name: the two of `[vertex]`, and those that have a table of their own."""
+    own = (UpstreamTable(name="vertex", kind="vertex"), UpstreamTable(name="claude", kind="claude"))
+    return {one.name: one for one in (*own, *upstreams)}
+
+
+def places(model: ModelTable) -> list[TargetTable]:
+    """Where a model is served; one without targets is served where it says itself, under its own name."""
+    return model.targets or [TargetTable(name=model.name)]
+
+
+def serving_faults(models: Sequence[ModelTable], upstreams: Sequence[UpstreamTable], *, vertex: bool) -> Iterator[str]:
+    """What is wrong between the tables; `vertex` says whether there is `[vertex]`."""
+    known = known_upstreams(upstreams)
+    used: list[UpstreamTable] = []
+    for model in models:
+        served = [(place, known.get(place.upstream or model.upstream)) for place in places(model)]
+        used += [upstream for _, upstream in served if upstream is not None]
+        for place, upstream in served:
+            where = f"models.{model.name}." + (f"targets.{place.name}." if model.targets else "")
+            if upstream is None:
+                name = shown(place.upstream or model.upstream)
+                yield f"{where}upstream: {name} is not known: write one of {', '.join(sorted(known))}"
+            else:
+                yield from _place_faults(where, place, upstream)
+        yield from _constraint_faults(model, [upstream for _, upstream in served if upstream is not None])
+    if not vertex and any(upstream.googles for upstream in used):
+        yield "vertex: is missing: write [vertex], because models are configured that it serves"
+
+
+def _place_faults(where: str, place: TargetTable, upstream: UpstreamTable) -> Iterator[str]:
+    if place.location and upstream.kind == "openai":
+        yield f"{where}location: says nothing for {upstream.name}: write another upstream for another place"
+    if upstream.kind != "vertex" and (place.throughput, place.tier) != ("any", "standard"):
+        yield f"{where}throughput: only Gemini's upstreams have throughput and tier: leave both out"
+
+
+def _constraint_faults(model: ModelTable, served: list[UpstreamTable]) -> Iterator[str]:
+    """A constraint that no place can enforce would never be: it can only be verified."""
+    able = frozenset[str]().union(*(upstream.enforces for upstream in served))
+    for constraint in model.constraints:
+        if served and constraint not in able:
+            yield (
+                f"models.{model.name}.constraints: no upstream of it enforces {constraint}: write it into "
+                "verified_constraints, to have answers verified at their end"
+            )
