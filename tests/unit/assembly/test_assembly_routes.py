@@ -5,8 +5,10 @@ from made_settings import made
 
 from gateway.assembly.parts import AssemblyError
 from gateway.assembly.routes import catalogue
+from gateway.assembly.upstreams import Served
 from gateway.llm.throughput import Throughput, Tier, throughput_headers
 from gateway.terms.ids import ModelName
+from gateway.terms.models import ThinkingForm
 
 DAY_US = 86_400_000_000
 DAYS_TO_2026 = 20_454
@@ -37,8 +39,13 @@ class Place:
         return None
 
 
+def served(place):
+    upstream = Place(place.location, place.throughput, place.tier)
+    return Served(upstream=upstream, enforces=frozenset({"choice"}), thinking=ThinkingForm.LEVEL)
+
+
 def routes(tmp_path, clock, **replaced):
-    return catalogue(made(tmp_path, **replaced).file.models, Place, clock)._routes
+    return catalogue(made(tmp_path, **replaced).file.models, served, clock)._routes
 
 
 def test_every_target_is_asked_in_its_place_by_its_name_and_weight(tmp_path):
@@ -46,6 +53,8 @@ def test_every_target_is_asked_in_its_place_by_its_name_and_weight(tmp_path):
     (flash,) = made_routes[ModelName("flash")]._standings
     assert (flash.target.name, flash.target.model.upstream_id) == ("flash", "gemini-3.5-flash")
     assert flash.target.upstream.place == ("", "any", "standard")
+    # What the model is held to, as far as this place's wire has words for it.
+    assert flash.target.model.constraints == {"choice"}
     bought, europe, lite = (one.target for one in made_routes[ModelName("pro")]._standings)
     assert (bought.order, bought.weight, bought.upstream.place) == (1, 1, ("", "dedicated", "standard"))
     assert (europe.order, europe.weight, europe.upstream.place) == (2, 9, ("europe-west1", "shared", "standard"))

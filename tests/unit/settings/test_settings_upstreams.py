@@ -18,14 +18,22 @@ kind = "claude"
 location = "europe-west1"
 """
 KEY = {"LLAMA_KEY": "sk-very-secret"}
-SERVED = 'upstream = "vertex"\nupstream_id = "gemini-3.5-pro"'
 
 
-def with_upstreams(tables, upstream="vertex", more=""):
-    """The example with more upstreams, one of which serves its model `pro`."""
-    assert SERVED in TEXT
-    served = f'upstream = "{upstream}"\nupstream_id = "some/model:7b"\n{more}'
-    return TEXT.replace(SERVED, served) + tables
+def with_upstreams(tables, upstream="vertex", more="", targets=""):
+    """The example with more upstreams, and a model more that one of them serves."""
+    return f"""{TEXT}
+{tables}
+[[models]]
+name = "third"
+upstream = "{upstream}"
+upstream_id = "some/model:7b"
+max_output_tokens = 100
+input_usd_per_million = "1"
+output_usd_per_million = "1"
+{more}
+{targets}
+"""
 
 
 def test_what_the_comments_of_the_example_show_is_accepted(tmp_path):
@@ -100,53 +108,48 @@ def test_a_fault_of_an_upstream(tmp_path, tables, old, new, told):
 @pytest.mark.parametrize(
     "tables, upstream, more, told",
     [
-        ("", "lama", "", "models.pro.upstream: 'lama' is not known: write one of claude, vertex"),
+        ("", "lama", "", "models.third.upstream: 'lama' is not known: write one of claude, vertex"),
         (LLAMA + LLAMA, "llama", "", "upstreams: the name 'llama' stands twice"),
-        ("", "vertex", 'constraints = ["regex"]', "models.pro.constraints: no upstream of it enforces regex"),
-        ("", "claude", 'constraints = ["choice"]', "models.pro.constraints: no upstream of it enforces choice"),
+        ("", "vertex", 'constraints = ["regex"]', "models.third.constraints: no upstream of it enforces regex"),
+        ("", "claude", 'constraints = ["choice"]', "models.third.constraints: no upstream of it enforces choice"),
         (
             "",
             "vertex",
             'constraints = ["choice"]\nverified_constraints = ["choice"]',
-            "models.pro.constraints: 'choice' stands twice",
+            "models.third.constraints: 'choice' stands twice",
         ),
         (
             LLAMA,
             "llama",
             '[[models.targets]]\nname = "here"\nlocation = "us-central1"',
-            "models.pro.targets.here.location: says nothing for llama",
+            "models.third.targets.here.location: says nothing for llama",
         ),
         (
             "",
             "claude",
             '[[models.targets]]\nname = "here"\nthroughput = "dedicated"',
-            "models.pro.targets.here.throughput: only Gemini's upstreams",
+            "models.third.targets.here.throughput: only Gemini's upstreams",
         ),
         (
             "",
             "vertex",
             '[[models.targets]]\nname = "there"\nupstream = "gone"',
-            "models.pro.targets.there.upstream: 'gone' is not known",
+            "models.third.targets.there.upstream: 'gone' is not known",
         ),
     ],
 )
 def test_a_fault_between_models_and_upstreams(tmp_path, tables, upstream, more, told):
-    # Targets are tables of their own and end the model's: the rest of it must come before them.
-    text = with_upstreams(tables, upstream, "" if "[[" in more else more)
-    if "[[" in more:
-        text = text.replace('output_usd_per_million = "12.00"', f'output_usd_per_million = "12.00"\n{more}')
-    found = faults(tmp_path, text, **KEY)
+    found = faults(tmp_path, with_upstreams(tables, upstream, more), **KEY)
     assert [fault for fault in found if fault.startswith(told)] != [], found
 
 
 def test_a_server_of_ones_own_needs_no_google(tmp_path):
-    begun, _, rest = with_upstreams(LLAMA, "llama").partition("[vertex]")
-    without = begun + rest[rest.index("[ledger]") :]
-    flash = without.index('name = "flash"')
+    text = with_upstreams(LLAMA, "llama")
+    without = text[: text.index("[vertex]")] + text[text.index("[ledger]") :]
     assert "vertex: is missing" in faults(tmp_path, without, **KEY)[0]
-    alone = without[:flash] + without[flash:].replace(
-        'upstream_id = "gemini-3.5-flash"', 'upstream = "llama"\nupstream_id = "x"'
-    )
+    begun, _, rest = without.partition("[[models]]")
+    alone = begun + rest[rest.index("[[venues]]") :]
+    alone = alone.replace('["flash", "pro"]', '["third"]').replace('["flash"]', '["third"]')
     assert faults(tmp_path, alone, **KEY) == []
 
 
