@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gateway.llm.claude_request import REDACTED, SIGNED
 from gateway.llm.pieces import Calls, Room, malformed, text_of
+from gateway.llm.signatures import CLAUDE, CLAUDE_REDACTED
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, Text, Thought, Usage
 from gateway.terms.faults import Fault, UpstreamError
@@ -234,9 +234,9 @@ class Answer:
             case "tool_use":
                 chunks.append(self._calls.whole(block.name, collected or text_of(bytes(block.input))))
             case "thinking" if collected:
-                chunks.append(Thought(text="", signature=SIGNED + collected.encode()))
+                chunks.append(Thought(text="", signature=CLAUDE + collected.encode()))
             case "redacted_thinking":
-                chunks.append(Thought(text="", signature=REDACTED + collected.encode()))
+                chunks.append(Thought(text="", signature=CLAUDE_REDACTED + collected.encode()))
 
     def _message_delta(self, event: _Event) -> None:
         reason = event.delta.stop_reason if event.delta is not None else None

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.llm.history import identified
+from gateway.llm.signatures import CLAUDE, CLAUDE_REDACTED
 from gateway.llm.thinking import BUDGETS
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
@@ -32,12 +33,6 @@ ENFORCED: Final = frozenset({"json_schema"})
 """The response constraints that the Messages API itself enforces."""
 
 VERSION: Final = "vertex-2023-10-16"
-SIGNED: Final = b"claude:"
-"""Before a signature of Claude's among ours: what another provider's model thought, Claude would refuse."""
-
-REDACTED: Final = b"claude-redacted:"
-"""Before thoughts that Anthropic shows to nobody, but wants back."""
-
 _ROLES: Final = {Speaker.USER: "user", Speaker.MODEL: "assistant"}
 _EFFORTS: Final = {Thinking.LOW: "low", Thinking.MEDIUM: "medium", Thinking.HIGH: "high"}
 _encoder: Final = msgspec.json.Encoder()
@@ -96,10 +91,10 @@ def _blocks(parts: list[Part]) -> Iterator[JsonObject]:
     for part in parts:
         if isinstance(part, Thought):
             thought += part.text
-            if part.signature.startswith(REDACTED):
-                yield {"type": "redacted_thinking", "data": part.signature[len(REDACTED) :].decode()}
-            elif part.signature.startswith(SIGNED):
-                yield {"type": "thinking", "thinking": thought, "signature": part.signature[len(SIGNED) :].decode()}
+            if part.signature.startswith(CLAUDE_REDACTED):
+                yield {"type": "redacted_thinking", "data": part.signature[len(CLAUDE_REDACTED) :].decode()}
+            elif part.signature.startswith(CLAUDE):
+                yield {"type": "thinking", "thinking": thought, "signature": part.signature[len(CLAUDE) :].decode()}
             # Thoughts without Claude's signature are no part of a conversation with Claude: the API takes none.
             thought = "" if part.signature else thought
         elif not isinstance(part, Text) or part.text:

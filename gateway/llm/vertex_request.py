@@ -1,11 +1,13 @@
 """A conversation in the words of Vertex AI's generateContent (REST v1), as bytes."""
 
 import base64
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from gateway.llm.history import in_order_of_calls
+from gateway.llm.signatures import GEMINI_FILLER, claudes
 from gateway.llm.thinking import BUDGETS
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
@@ -71,7 +73,19 @@ def _prompt(conversation: Conversation) -> JsonObject:
 
 
 def _content(turn: Turn) -> JsonObject:
+    if any(claudes(part.signature) for part in turn.parts if isinstance(part, Thought)):
+        turn = _by_claude(turn)
     return {"role": turn.speaker.value, "parts": [_part(part) for part in turn.parts]}
+
+
+def _by_claude(turn: Turn) -> Turn:
+    """A turn that Claude made, as Gemini takes it: without thoughts that it cannot read, its first call excused."""
+    parts: list[Part] = [part for part in turn.parts if not isinstance(part, Thought)]
+    for place, part in enumerate(parts):
+        if isinstance(part, FunctionCall):
+            parts[place] = replace(part, signature=GEMINI_FILLER)
+            break
+    return replace(turn, parts=tuple(parts or [Text(text="")]))
 
 
 def _part(part: Part) -> JsonObject:
