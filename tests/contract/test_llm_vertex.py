@@ -343,33 +343,7 @@ async def connected(double, vertex, times):
     return sum(len(kept) for kept in session.connector._conns.values())
 
 
-# Broken upstreams.
-
-
-async def test_a_stream_without_an_end_is_truncated(double, vertex):
-    fault(double, "truncate_after_n", n=2)
-    chunks = []
-    error = await refused(vertex, chunks=chunks)
-    assert error.fault is Broken.TRUNCATED
-    assert len(chunks) == 2
-    assert not any(isinstance(chunk, Ending) for chunk in chunks)
-
-
-async def test_a_reset_after_some_deltas(double, vertex):
-    # Paced, so that the deltas are read before the reset discards what is in the sockets.
-    fault(double, "reset_after_n", n=2)
-    chunks = []
-    error = await refused(vertex, ask("@pace deltas=4 interval_ms=5\nhi"), chunks)
-    assert error.fault is Broken.TRUNCATED
-    assert chunks
-
-
-async def test_a_reset_before_the_answer(double, vertex):
-    fault(double, "reset_before")
-    error = await refused(vertex)
-    assert error.fault is Broken.UNREACHABLE
-    # On a new connection the request may be under way: it is not sent again.
-    assert double.journal.requests == 1
+# Broken upstreams; what all wires have in common is in test_llm_faults.py.
 
 
 async def test_a_stalled_stream(double, vertex):
@@ -381,13 +355,6 @@ async def test_a_stalled_stream(double, vertex):
     assert len(chunks) == 2
     assert 0.25 < time.monotonic() - started < 1
     await until(lambda: double.journal.streams()["open"] == 0)
-
-
-async def test_a_stall_before_the_answer():
-    async with both(idle_s=0.05) as (double, vertex):
-        fault(double, "slow_first_byte", ms=500)
-        assert (await refused(vertex)).fault is Broken.STALLED
-        assert double.journal.requests == 1
 
 
 async def test_a_stall_after_the_end_does_not_matter(double, vertex):
@@ -451,43 +418,6 @@ async def test_a_refused_request_says_why_in_the_detail(vertex):
     error = await refused(vertex, ask("@pace deltas=no\nhi"))
     assert error.fault is Broken.REFUSED
     assert "deltas must be an integer" in error.detail
-
-
-@pytest.mark.parametrize("size", [300_000, 8 * 1024 * 1024])
-async def test_a_gigantic_delta(double, vertex, size):
-    fault(double, "gigantic_delta", n=2, bytes=size)
-    chunks = []
-    error = await refused(vertex, chunks=chunks)
-    assert error.fault is Broken.TOO_LARGE
-    assert len(chunks) == 1
-    await until(lambda: double.journal.streams()["open"] == 0)
-
-
-async def test_an_upstream_that_ignores_the_limit_is_ended():
-    pace = Pace(deltas=3, size=500, interval_ms=1)
-    async with both(double=VertexConfig(allow_any_token=True, pace=pace)) as (double, vertex):
-        fault(double, "endless")
-        chunks = []
-        error = await refused(vertex, ask("hi", max_output_tokens=2000), chunks)
-        assert error.fault is Broken.TOO_LARGE
-        assert len(text(chunks)) <= 2000 * 32 + 16 * 1024
-        await until(lambda: double.journal.streams()["open"] == 0)
-
-
-async def test_a_last_event_that_comes_twice(double, vertex):
-    """Its parts would be heard twice: what comes after the end is no answer."""
-    fault(double, "duplicate_finish")
-    chunks = []
-    error = await refused(vertex, chunks=chunks)
-    assert error.fault is Broken.MALFORMED
-    assert len([chunk for chunk in chunks if isinstance(chunk, Text)]) == 4
-
-
-async def test_a_count_that_is_cut(double, vertex):
-    fault(double, "truncate_after_n", n=1)
-    with pytest.raises(UpstreamError) as caught:
-        await vertex.count(MODEL, count_ask("hi"))
-    assert caught.value.fault is Broken.TRUNCATED
 
 
 # Credentials.
