@@ -321,7 +321,8 @@ class Resumable(betterproto2.Enum):
     CONNECTION_LOST = 1
     """
     When an HTTP/2 connection breaks. A stream that is cancelled (RST_STREAM) is left at once. Behind a front end that
-    cancels the streams of clients whose connection broke, as Cloud Run's does, nothing would ever be resumed.
+    shares one connection among its clients, such as Cloud Run's, a client whose connection broke looks like that too:
+    there, nothing would ever be resumed.
     """
 
     CANCELLED = 2
