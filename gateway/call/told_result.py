@@ -55,15 +55,19 @@ def _operation(answer: Answer) -> str:
 def _with_result(head: dict[str, object], operation: Operation) -> str:
     """The result stays as its tool wrote it, unless it is too long or not JSON of the strict reading."""
     text = operation.result.decode(errors="replace")
-    if len(operation.result) > TOLD_BYTES_MAX:
-        cut = operation.result[: TOLD_BYTES_MAX // 2].decode(errors="ignore")
-        told = {"result_begins": cut, "result_bytes": len(operation.result), "note": "The result is cut: it is longer."}
-        return json.dumps(head | told)
     try:
         strict_object(operation.result, size_max=TOLD_BYTES_MAX)
     except JsonRefusedError:
-        return json.dumps(head | {"result_text": text})
-    return json.dumps(head)[:-1] + f', "result": {text}}}'
+        if len(json.dumps(text)) <= TOLD_BYTES_MAX:
+            return json.dumps(head | {"result_text": text})
+    else:
+        return json.dumps(head)[:-1] + f', "result": {text}}}'
+    # Escapes can make six characters of one.
+    kept = TOLD_BYTES_MAX
+    while len(json.dumps(text[:kept])) > TOLD_BYTES_MAX:
+        kept //= 2
+    cut = {"result_begins": text[:kept], "result_bytes": len(operation.result), "note": "The result is longer: cut."}
+    return json.dumps(head | cut)
 
 
 def _refused(refusal: Refusal) -> str:

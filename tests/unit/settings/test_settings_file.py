@@ -53,6 +53,17 @@ def test_the_example_is_accepted(tmp_path):
         ('path = "gateway.db"', 'path = "a\\u0000b"', "ledger.path: write one line of at most 4096 visible"),
         ('path = "gateway.db"', 'path = ""', "ledger.path: is empty: write where the ledger is kept"),
         ('path = "../policies"', 'path = ""', "policy.path: is empty: write the folder of the rules"),
+        (
+            'tenant = "acme"',
+            'tenant = "acme"\nstreams = {resume_s = 0}',
+            "streams.resume_s: 0 will not do: write 1 to 300",
+        ),
+        (
+            'tenant = "acme"',
+            'tenant = "acme"\nstreams = {resume_window_kib = 8}',
+            "streams.resume_window_kib: 8 will not do: write 64 to",
+        ),
+        ('tenant = "acme"', 'tenant = "acme"\nstreams = {resumable_max = -1}', "streams.resumable_max: -1 will not do"),
         # Names.
         ('instance = "gateway"', 'instance = "a/b"', "ledger.instance: 'a/b' will not do"),
         ('role = "trader"', 'role = ""', "agents.trader.role: '' will not do"),
