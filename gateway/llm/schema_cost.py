@@ -4,14 +4,15 @@ References multiply: thirty definitions of which each refers twice to the next a
 that nothing can interrupt. The bound here counts, for each depth of a value, how many subschemas can meet at one place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.terms.strict_json import DEPTH_MAX, JsonValue
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-SUBSCHEMAS_MAX: Final = 1_000
-MANY: Final = 1 << 40
+SUBSCHEMAS_MAX: Final = 500
+MANY: Final = 1 << 23
 """Counts are cut here: it is beyond every bound."""
 
 _SAME_ONE: Final = ("not", "if", "then", "else")
@@ -36,21 +37,42 @@ class SchemaRefusedError(ValueError):
     """A schema whose cost cannot be bounded; the message says why."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """One subschema, as far as its cost goes. Subschemas are known by their place in the order of evaluation."""
+
+    own: int
+    same: tuple[int, ...]
+    """Evaluated at the same place of a value."""
+    in_object: tuple[int, ...]
+    properties: tuple[int, ...]
+    """Of these, one at most is evaluated for a member; of all others each."""
+    in_array: tuple[int, ...]
+    prefix: tuple[int, ...]
+
+
 class SchemaCost:
     """The bound of one schema; raises `SchemaRefusedError`."""
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema
         order = self._in_order()
+        numbers = {id(one): number for number, one in enumerate(order)}
+        places = [_place(one, self._same(one), numbers) for one in order]
+        root = numbers[id(schema)]
         self._levels: list[int] = []
         """For each depth of a value, the evaluations at one place of it."""
-        above: dict[int, int] = {}
+        above: list[int] = []
         for depth in range(DEPTH_MAX + 1):
-            level: dict[int, int] = {}
-            for one in order:
-                own = _own(one) if depth == 0 else _children(one, above)
-                level[id(one)] = min(MANY, own + sum(level[id(other)] for other in self._same(one)))
-            self._levels.append(level[id(schema)])
+            level: list[int] = []
+            for place in places:
+                own = place.own if depth == 0 else _below(place, above)
+                level.append(min(MANY, own + sum([level[other] for other in place.same])))
+            self._levels.append(level[root])
+            if level == above or level[root] == MANY:
+                # What is so at two depths is so at all others; and more than many is not counted.
+                self._levels += [level[root]] * (DEPTH_MAX - depth)
+                break
             above = level
 
     def of(self, value: JsonValue) -> int:
@@ -121,19 +143,29 @@ def _own(one: Schema) -> int:
     return 1 + sum(len(some) for some in listed if isinstance(some, list | dict))
 
 
-def _children(one: Schema, above: Mapping[int, int]) -> int:
-    """The evaluations at a place one below, given those of every subschema at its own."""
-
-    def cost(schema: JsonValue) -> int:
-        return above.get(id(schema), 0) if isinstance(schema, dict) else 0
+def _place(one: Schema, same: Iterator[Schema], numbers: Mapping[int, int]) -> _Place:
+    def numbered(schemas: Iterable[JsonValue]) -> tuple[int, ...]:
+        return tuple(numbers[id(schema)] for schema in schemas if isinstance(schema, dict))
 
     properties, patterns, listed = one.get("properties"), one.get("patternProperties"), one.get("prefixItems")
-    in_object = sum(cost(one.get(name)) for name in _IN_OBJECTS)
-    in_object += max((cost(schema) for schema in properties.values()), default=0) if isinstance(properties, dict) else 0
-    in_object += sum(cost(schema) for schema in patterns.values()) if isinstance(patterns, dict) else 0
-    in_object += cost(one.get("propertyNames"))
-    in_array = sum(cost(one.get(name)) for name in _IN_ARRAYS)
-    in_array += max((cost(schema) for schema in listed), default=0) if isinstance(listed, list) else 0
+    each = [one.get(name) for name in (*_IN_OBJECTS, "propertyNames")]
+    each += patterns.values() if isinstance(patterns, dict) else []
+    return _Place(
+        own=_own(one),
+        same=numbered(same),
+        in_object=numbered(each),
+        properties=numbered(properties.values() if isinstance(properties, dict) else ()),
+        in_array=numbered(one.get(name) for name in _IN_ARRAYS),
+        prefix=numbered(listed if isinstance(listed, list) else ()),
+    )
+
+
+def _below(place: _Place, above: Sequence[int]) -> int:
+    """The evaluations at a place one below, given those of every subschema at its own."""
+    in_object = sum([above[each] for each in place.in_object])
+    in_object += max([above[each] for each in place.properties], default=0)
+    in_array = sum([above[each] for each in place.in_array])
+    in_array += max([above[each] for each in place.prefix], default=0)
     return max(in_object, in_array)
 
 

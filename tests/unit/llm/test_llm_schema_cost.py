@@ -61,7 +61,7 @@ def test_the_bound_counts_what_is_listed():
         ({"$id": "https://example.com/x"}, "$id"),
         ({"items": {"$dynamicRef": "#x"}}, "$dynamicRef"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "another $schema"),
-        ({"anyOf": [{"minimum": n} for n in range(1_001)]}, "more than 1000 subschemas"),
+        ({"anyOf": [{"minimum": n} for n in range(501)]}, "more than 500 subschemas"),
         ({"type": "integre"}, "is no JSON Schema"),
         ({"pattern": "(?=a)"}, "is no JSON Schema"),
         ({"format": "postcode"}, "is no JSON Schema"),
