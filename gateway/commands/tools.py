@@ -43,7 +43,9 @@ def pin(config: Path | None, only: str | None) -> None:
         for table in chosen:
             server = mcp_server(table, Sources(settings.base, settings.secrets))
             listed = asyncio.run(_listed(server))
-            settings.path(table.pins).write_bytes(pins_file(listed))
+            # What is approved now stays in the file, so that a gateway can still start with it.
+            kept = [server.pinned[tool.pin] for tool in server.tools if tool.pin in server.pinned]
+            settings.path(table.pins).write_bytes(pins_file([*kept, *listed.values()]))
             click.echo(visible(f"{server.name}: {len(listed)} tools, written to {settings.path(table.pins)}"))
             for name in sorted(listed):
                 _show(server, listed[name])

@@ -207,7 +207,9 @@ def guarded_session(
 
 def refused_by_guard(error: aiohttp.ClientConnectorError) -> bool:
     """Whether it was the guard that let no connection be made."""
-    return isinstance(error.os_error, PermissionError)
+    # An error about the service's certificate has no cause of the system's.
+    certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    return not certificate and isinstance(error.os_error, PermissionError)
 
 
 def _metadata(address: Address) -> bool:

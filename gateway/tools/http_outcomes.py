@@ -29,6 +29,9 @@ _REASONS: Final[Mapping[int, str]] = {
     422: "service.unprocessable",
     429: "service.rate_limited",
 }
+TOLD_BYTES_MAX: Final = 2 * RESULT_BYTES_MAX
+"""Of a result in our own writing: half of what one message to a caller may have."""
+
 _INDEFINITE: Final = frozenset({408, 425, 499})
 """4xx that stand for a time that ran out, or a repeat that came too early: the first may be at work."""
 _NOT_DONE: Final = frozenset({307, 308})
@@ -87,8 +90,8 @@ class Answers:
             body = body_of(reply)
         except JsonRefusedError:
             return indefinite(tool, charges, UNREADABLE)
-        result = written({"service": self.service, "status": reply.status, "body": scrubbed(body, self.secrets)})
-        return Succeeded(result=result, charges=charges)
+        told: JsonValue = {"service": self.service, "status": reply.status, "body": scrubbed(body, self.secrets)}
+        return succeeded(tool, charges, told)
 
     def _refused(self, reply: Received, charges: tuple[tuple[Unit, int], ...]) -> Failed:
         words = self._words(reply)
@@ -112,6 +115,14 @@ class Answers:
 def charges_of(cost: int) -> tuple[tuple[Unit, int], ...]:
     """One call, and what the operator says that it costs."""
     return ((Unit.CALLS, 1), (Unit.COST, cost)) if cost else ((Unit.CALLS, 1),)
+
+
+def succeeded(tool: ToolDeclaration, charges: tuple[tuple[Unit, int], ...], told: JsonValue) -> Outcome:
+    """A result; one that grew beyond its bound when it was written anew, with all its escapes, counts as unreadable."""
+    result = written(told)
+    if len(result) > TOLD_BYTES_MAX:
+        return indefinite(tool, charges, UNREADABLE)
+    return Succeeded(result=result, charges=charges)
 
 
 def not_sent(reply: NoAnswer) -> Failed | None:

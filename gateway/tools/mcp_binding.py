@@ -37,17 +37,21 @@ def offerable(known: Said, bounds: Bounds) -> str:
 
 
 def _bind(server: McpServer, tool: McpTool) -> ToolDeclaration:
-    known = server.pinned.get(tool.tool)
-    if known is None:
-        raise ValueError(
-            f"nothing that the server says of {tool.tool!r} was approved yet: run `gateway tools pin` and read it"
-        )
-    if tool.pin != known.pin:
-        why = "no pin is written" if not tool.pin else "its pin is for other words than the file of pins holds"
-        raise ValueError(f'{why}: read what the file of pins says of it, and approve that with pin = "{known.pin}"')
+    known = server.pinned.get(tool.pin)
+    if known is None or known.name != tool.tool:
+        raise ValueError(_unapproved(server, tool))
     if server.protocol == STATELESS and _HEADERS in json.dumps(known.members["inputSchema"], default=str):
         raise ValueError(f"its schema asks for headers ({_HEADERS}), which this gateway does not write")
     return _declare(known, tool, server.bounds)
+
+
+def _unapproved(server: McpServer, tool: McpTool) -> str:
+    """What to do about a tool whose words nobody approved."""
+    pins = [f'"{known.pin}"' for known in server.pinned.values() if known.name == tool.tool]
+    if not pins:
+        return f"nothing that the server says of {tool.tool!r} was approved yet: run `gateway tools pin` and read it"
+    why = "its pin is for words that the file of pins does not hold" if tool.pin else "no pin is written"
+    return f"{why}: read what the file of pins says of it, and approve that with pin = {' or '.join(pins)}"
 
 
 def _declare(known: Said, tool: McpTool, bounds: Bounds) -> ToolDeclaration:

@@ -47,7 +47,7 @@ class McpServer:
     url: str
     protocol: str = HANDSHAKE
     pinned: Mapping[str, Said] = field(default_factory=dict)
-    """What was approved, by the server's names."""
+    """What the server said that was or may be approved, by its pins."""
     tools: tuple[McpTool, ...] = ()
     networks: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()

@@ -10,11 +10,10 @@ from typing import Final
 
 from gateway.terms.asks import ToolDeclaration
 from gateway.terms.money import Unit
-from gateway.terms.operations import Failed, Failure, Outcome, Succeeded
+from gateway.terms.operations import Failed, Failure, Outcome
 from gateway.terms.strict_json import JsonValue
-from gateway.tools.http_outcomes import REPLY_LOST, UNREADABLE, charges_of, indefinite, not_sent
+from gateway.tools.http_outcomes import REPLY_LOST, UNREADABLE, charges_of, indefinite, not_sent, succeeded
 from gateway.tools.mcp_wire import Garbled, HttpFailed, Replied, Reply, RpcFailed
-from gateway.tools.openapi_request import written
 from gateway.tools.roundtrip import NoAnswer
 from gateway.tools.words import harmless, scrubbed
 
@@ -73,7 +72,7 @@ class McpAnswers:
         members: dict[str, JsonValue] = {"server": self.server, "content": [*shown]}
         if isinstance(structured := result.get("structuredContent"), dict):
             members["structured"] = structured
-        return Succeeded(result=written(scrubbed(members, self.secrets)), charges=charges)
+        return succeeded(tool, charges, scrubbed(members, self.secrets))
 
     def _harmless(self, text: str) -> str:
         return harmless(text, self.secrets)

@@ -7,7 +7,7 @@ compared with them.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,14 +62,16 @@ def said(raw: JsonValue) -> Said | None:
     return Said(members={key: raw[key] for key in _PINNED if raw.get(key) is not None})
 
 
-def pins_file(tools: Mapping[str, Said]) -> bytes:
-    """The file that keeps what was approved, readable by people."""
-    listed: list[JsonValue] = [dict(tools[name].members) for name in sorted(tools)]
+def pins_file(tools: Iterable[Said]) -> bytes:
+    """The file that keeps words that were or may be approved, readable by people; one tool may have several."""
+    by_pin = {tool.pin: tool for tool in tools}
+    ordered = sorted(by_pin.items(), key=lambda one: (one[1].name, one[0]))
+    listed: list[JsonValue] = [dict(tool.members) for _, tool in ordered]
     return msgspec.json.format(_ENCODER.encode({"tools": listed}), indent=2) + b"\n"
 
 
 def read_pins(data: bytes) -> dict[str, Said]:
-    """The tools of a file of pins by the server's names. Raises `PinsRefusedError`."""
+    """The words of a file of pins, by the pins that they have. Raises `PinsRefusedError`."""
     try:
         listed = strict_object(data, size_max=PINS_BYTES_MAX).get("tools")
     except JsonRefusedError as error:
@@ -79,7 +81,7 @@ def read_pins(data: bytes) -> dict[str, Said]:
     found: dict[str, Said] = {}
     for raw in listed:
         tool = said(raw)
-        if tool is None or tool.name in found:
-            raise PinsRefusedError("it is not what `gateway tools pin` writes: a tool has no name, or stands twice")
-        found[tool.name] = tool
+        if tool is None:
+            raise PinsRefusedError("it is not what `gateway tools pin` writes: a tool has no name or no schema")
+        found[tool.pin] = tool
     return found

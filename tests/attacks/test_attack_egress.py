@@ -1,4 +1,4 @@
-"""Attack rows 18, 28 and 30 to 35: what an argument, a name, a service or its answer can try on the way out."""
+"""Attack rows 18, 19, 28 and 30 to 35: what an argument, a name, a service or its answer can try on the way out."""
 
 import asyncio
 import contextlib
@@ -155,6 +155,25 @@ async def test_18_a_header_argument_is_one_line(site, text):
     outcome = await act(local(site), "read", X_Note=text)
     assert isinstance(outcome, Refusal)
     assert site.seen == []
+
+
+@pytest.mark.parametrize("place", ["schema", "parameter"])
+async def test_19_a_document_fetches_nothing(site, place):
+    remote = {"$ref": f"http://127.0.0.1:{site.port}/schema.json"}
+    document = json.loads(json.dumps(DOCUMENT))
+    parameters = document["paths"]["/things/{id}"]["get"]["parameters"]
+    parameters[1] = remote if place == "parameter" else {**parameters[1], "schema": remote}
+    with pytest.raises(ValueError, match="nothing is ever fetched"):
+        HttpTools(local(site, document=json.dumps(document).encode()), SystemClock())
+    assert site.seen == []
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$\\1", "^(?=a)b$", "(a+)+", "^a|b$"])
+def test_19_a_pattern_that_is_not_linear_or_whole_is_refused(pattern):
+    document = json.loads(json.dumps(DOCUMENT))
+    document["paths"]["/things/{id}"]["get"]["parameters"][1]["schema"] = {**TEXT, "pattern": pattern}
+    with pytest.raises(ValueError, match="/properties/q/pattern"):
+        HttpTools(service("https://x.example.com", document=json.dumps(document).encode()), SystemClock())
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])

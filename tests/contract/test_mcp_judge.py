@@ -74,7 +74,8 @@ async def approved(settings, tools=TOOLS):
     """The server as an operator approves it: with what it says now, and the pins of that."""
     said = await listed(settings)
     assert isinstance(said, dict), said
-    return replace(settings, pinned=said, tools=tuple(replace(tool, pin=said[tool.tool].pin) for tool in tools))
+    pinned = {known.pin: known for known in said.values()}
+    return replace(settings, pinned=pinned, tools=tuple(replace(tool, pin=said[tool.tool].pin) for tool in tools))
 
 
 class Station:
@@ -274,7 +275,8 @@ async def test_what_an_operator_did_not_approve_makes_no_tool():
     wrong = "sha256:" + "0" * 64
     for changed, sentence in (
         (replace(tool, pin=""), f'no pin is written: read what the file of pins says of it, .* "{tool.pin}"'),
-        (replace(tool, pin=wrong), f'for other words .* "{tool.pin}"'),
+        (replace(tool, pin=wrong), f'for words that the file of pins does not hold: .* "{tool.pin}"'),
+        (replace(tool, pin=settings.tools[1].pin), f'for words that .* "{tool.pin}"'),
         (replace(tool, tool="nothing"), r"nothing .* was approved yet: run `gateway tools pin`"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -308,6 +308,14 @@ async def pinned(place):
     code, told = await place.run("check", place.config)
     assert code == 0, told
     assert "tools: create_refund, get_refund, open_ticket" in told
+    code, told = await place.run("policy", "test", "--config", place.config)
+    assert (code, "3 of 3 tests pass" in told) == (0, True), told
+    # Looking at other words later takes nothing from what is approved.
+    place.tickets.describe("open_ticket", "Opens a ticket soon.")
+    code, told = await place.run("tools", "pin", place.config)
+    assert "open_ticket: NOT APPROVED in these words" in told
+    place.tickets.describe("open_ticket", "Opens a ticket.")
+    assert (await place.run("check", place.config))[0] == 0
 
 
 async def connect(session, url, bearer, tool, arguments, key):

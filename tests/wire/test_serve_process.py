@@ -49,6 +49,8 @@ NEVER_SERVED = {
     # Vendors' clients, and what they bring.
     *("google.auth", "google.cloud", "google.genai", "google.protobuf", "google.oauth2", "alpaca", "grpc", "vertexai"),
     # (`pydantic` itself is asked for by betterproto2 and not found, which this log tells like an import.)
+    # Tools of services that this town does not have.
+    *("gateway.tools.http", "gateway.tools.mcp"),
     *("requests", "urllib3", "pydantic.version", "pydantic_core", "pandas", "numpy"),
     *("gateway.commands.line", "gateway.commands.audit", "gateway.commands.policy", "gateway.commands.check"),
 }

@@ -2,12 +2,18 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import socket
+import ssl
 from ipaddress import ip_address
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from gateway.tools.egress import EgressRefusedError, guard_of, guarded_session, host_fault, network_of, special
 from gateway.tools.roundtrip import NoAnswer, Outgoing, Patience, Received, round_trip
@@ -226,3 +232,44 @@ async def test_a_put_is_sent_once_unless_it_may_be_repeated(repeatable, requests
         for _ in range(opened):
             await closed.get()
     assert heads == requests
+
+
+def certificate(folder):
+    """A certificate that nobody trusts, for this machine."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    day = dt.timedelta(days=1)
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - day).not_valid_after(now + 4_000 * day)
+    signed = made.sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = folder / "server.pem"
+    path.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + signed.public_bytes(pem))
+    return path
+
+
+async def test_a_certificate_that_nobody_trusts_gets_nothing(tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path))
+    heads = []
+
+    async def serve(reader, writer):
+        heads.append(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+        lost = await call(guard_of(url, local=True), url)
+    assert lost == NoAnswer(sent=False, detail="ClientConnectorCertificateError")
+    assert heads == []
+
+
+async def test_what_speaks_no_tls_gets_nothing(service):
+    port, seen = service
+    url = f"https://127.0.0.1:{port}/x"
+    lost = await call(guard_of(url, local=True), url)
+    assert isinstance(lost, NoAnswer)
+    assert not lost.sent
+    assert not lost.guarded
+    assert seen == []

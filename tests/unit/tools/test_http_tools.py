@@ -291,6 +291,11 @@ async def test_an_endless_body_ends_at_the_bound(venue, tools):
     assert isinstance(await act(tools, "list_refunds", {}, ""), Succeeded)
 
 
+async def test_a_text_that_grows_when_it_is_written_anew_is_bounded(venue, tools):
+    venue.on("GET", "/v1/refunds", texts(b"\x01" * (RESULT_BYTES_MAX // 2)))
+    assert (await act(tools, "list_refunds", {}, "")).failure.reason == "upstream.reply_unreadable"
+
+
 async def test_a_dripping_body_ends_with_the_tools_own_time(venue):
     quick = (replace(LIST, timeout_ms=60), replace(CREATE, timeout_ms=60), ONCE, NOTE, LOOKED_UP)
     venue.on("GET", "/v1/refunds", dripping)

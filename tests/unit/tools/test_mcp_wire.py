@@ -241,11 +241,13 @@ def test_a_pin_is_for_the_words_and_not_for_their_spelling():
     for changed in ({"description": "A ticket. "}, {"title": "T"}, {"inputSchema": {"type": "object", "x": 1}}):
         assert said({**TOOL, **changed}).pin != plain
     assert said({**TOOL, "annotations": {"readOnlyHint": True}}).pin != plain
-    kept = read_pins(pins_file({"ticket": said(TOOL)}))
-    assert kept["ticket"].pin == plain
+    other = said({**TOOL, "description": "Another."})
+    assert read_pins(pins_file([other, said(TOOL), other])) == {plain: said(TOOL), other.pin: other}
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"tools":{}}', b'{"tools":[{}]}', b'{"tools":[],"tools":[]}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"tools":{}}', b'{"tools":[{}]}', b'{"tools":[],"tools":[]}', b'{"tools":7}']
+)
 def test_a_file_that_nobody_pinned_is_refused(data):
     with pytest.raises(PinsRefusedError, match="gateway tools pin"):
         read_pins(data)
