@@ -1,0 +1,107 @@
+"""Three real gateway processes on one PostgreSQL, called by real clients: together they are one gateway."""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc.aio
+from gateway_town import Visitor, visited
+from real_postgres import rows_of
+
+from generated.agentic.gateway.v1 import OperationState
+from localcloud.process import clean_environment
+
+RUN_CALLS = 50
+"""What the town grants a run (`Plan.calls_run`)."""
+
+
+@asynccontextmanager
+async def three(folder, url):
+    """Visitors of three gateways around one exchange."""
+    order_key = "k" * 64
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(visited(folder, GATEWAY_DATABASE_URL=url, EXCHANGE_ORDER_KEY=order_key))
+        visitors, town = [first], first.town
+        for number in (2, 3):
+            running = await town.processes.start(
+                f"gateway-{number}",
+                ["-m", "gateway", "serve", "--config", str(folder / "gateway.toml")],
+                {
+                    "PORT": "0",
+                    "GATEWAY_HOST": "127.0.0.1",
+                    "GATEWAY_DATABASE_URL": url,
+                    "GCE_METADATA_HOST": town.metadata("gateway"),
+                    "EXCHANGE_KEY_ID": town.exchange_key_id,
+                    "EXCHANGE_SECRET_KEY": town.exchange_secret,
+                    "EXCHANGE_ORDER_KEY": order_key,
+                },
+            )
+            place = running.told("url").removeprefix("http://")
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(place))
+            visitors.append(Visitor(town, first.session, channel, first.token))
+        yield visitors
+
+
+async def told(call):
+    """The state of a call's operation, or why it was refused."""
+    try:
+        return (await call).state
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+
+
+async def command(url, *arguments):
+    """Exit code and output of a command that finds the database in its environment."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env=clean_environment() | {"GATEWAY_DATABASE_URL": url},
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+async def test_two_hundred_racing_calls_of_three_processes_get_exactly_what_the_budget_is_worth(tmp_path, postgres_url):
+    """Attack row 24, over processes: no call too many, and none too few."""
+    async with three(tmp_path, postgres_url) as visitors:
+        calls = (
+            told(visitors[turn % 3].execute("get_clock", "{}", key=f"key-{turn}", run_id="race", timeout=60))
+            for turn in range(200)
+        )
+        counted = Counter(await asyncio.gather(*calls))
+    assert counted == {OperationState.SUCCEEDED: RUN_CALLS, grpc.StatusCode.RESOURCE_EXHAUSTED: 200 - RUN_CALLS}
+    spent = await rows_of(postgres_url, "SELECT held, spent FROM balances WHERE unit = 'calls' AND scope LIKE 'run:%'")
+    assert spent == [(0, RUN_CALLS)]
+    assert await command(postgres_url, "ledger", "check", "--database") == (0, "ok: balances and holds add up\n")
+    code, out = await command(postgres_url, "audit", "verify", "--json", "--database")
+    report = json.loads(out)
+    assert (code, len(report["boots"]), report["open_count"]) == (0, 3, 0)
+    assert all(boot["closed"] for boot in report["boots"])
+    assert len({boot["instance"] for boot in report["boots"]}) == 3
+
+
+async def test_processes_that_race_for_one_key_send_one_order(tmp_path, postgres_url):
+    async with three(tmp_path, postgres_url) as visitors:
+        for turn in range(5):
+            states = await asyncio.gather(*(told(visitor.execute(key=f"key-{turn}")) for visitor in visitors * 3))
+            assert set(states) <= {OperationState.SUCCEEDED, grpc.StatusCode.ABORTED}
+            assert OperationState.SUCCEEDED in states
+        assert len(await visitors[0].orders()) == 5
+
+
+async def test_when_one_process_is_killed_the_others_serve_and_know_what_it_did(tmp_path, postgres_url):
+    async with three(tmp_path, postgres_url) as visitors:
+        done = await visitors[0].execute(key="before")
+        await visitors[0].slow_orders(60_000)
+        lost = asyncio.ensure_future(told(visitors[0].execute(key="lost")))
+        await visitors[0].order_under_way()
+        visitors[0].town.gateway.process.kill()
+        assert await lost is grpc.StatusCode.UNAVAILABLE
+        again = await visitors[1].execute(key="before")
+        assert (again.id, again.intent) == (done.id, done.intent)
+        # Its owner is dead, and its lease goes on: nobody may take the order for not sent.
+        assert await told(visitors[2].execute(key="lost")) is grpc.StatusCode.ABORTED
+        reading = await visitors[2].execute("get_clock", "{}", key="other")
+        assert reading.state == OperationState.SUCCEEDED
