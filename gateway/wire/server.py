@@ -50,8 +50,11 @@ class Listener(grpclib.server.Server):
     def _http1(self) -> Http1Connection:
         return Http1Connection(cast("Application", self._web), self._surroundings)
 
-    async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        """Listen. A peer that does not come to an end with TLS in the time of a preface is gone."""
+    async def open(self, host: str, port: int, tls: ssl.SSLContext | None, *, shared: bool) -> None:
+        """Listen, `shared` with other processes on the port.
+
+        A peer that does not come to an end with TLS in the time of a preface is gone.
+        """
         config = self._surroundings.config
         handshake = config.preface_s if tls else None
         self._server = await asyncio.get_running_loop().create_server(
@@ -60,6 +63,7 @@ class Listener(grpclib.server.Server):
             port,
             backlog=config.backlog,
             reuse_address=True,
+            reuse_port=shared or None,
             ssl=tls,
             ssl_handshake_timeout=handshake,
             ssl_shutdown_timeout=config.linger_s if tls else None,
@@ -118,11 +122,18 @@ class GatewayServer:
         return self._surroundings
 
     async def start(
-        self, host: str, port: int, web: Application | None = None, tls: ssl.SSLContext | None = None
+        self,
+        host: str,
+        port: int,
+        web: Application | None = None,
+        tls: ssl.SSLContext | None = None,
+        *,
+        shared: bool = False,
     ) -> int:
         """Listen; gives the port, which is the system's choice for port 0. Raises OSError when it cannot.
 
-        `web` gets everything that is not gRPC. Without `tls` the port speaks cleartext.
+        `web` gets everything that is not gRPC. Without `tls` the port speaks cleartext. Processes can have one port if
+        all of them share it.
         """
         if self._listener is not None:
             raise RuntimeError("a server starts once; make another")
@@ -130,7 +141,7 @@ class GatewayServer:
         if web is not None:
             streams = Streams(streams, web, self._surroundings)
         listener = Listener(streams, self._surroundings, web)
-        await listener.open(host, port, tls)
+        await listener.open(host, port, tls, shared=shared)
         self._listener = listener
         return listener.port
 
