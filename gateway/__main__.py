@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `gateway check`, `gateway policy`, `gateway audit`, and what others plug in.
+"""The command line: `gateway serve`, what operators and auditors use, and what others plug in.
 
 `serve` is looked for first and imports nothing that the others need: how fast a gateway starts is how long a caller
 waits when Cloud Run starts one.

@@ -24,11 +24,23 @@ def shown(entry: Entry, operation: str | None = None) -> Iterator[str]:
     if operation is not None and operation not in (record.get("operation"), record.get("about")):
         return
     about = record.get("operation")
-    yield f"{place}  {_time(record.get('time_us'))}  {record.get('kind')}" + (f"  {about}" if about else "")
+    yield f"{place}  {shown_time(record.get('time_us'))}  {record.get('kind')}" + (f"  {about}" if about else "")
     for name, value in record.items():
         if name not in _IN_THE_HEAD and value not in ("", None, [], {}):
             yield f"    {name:<12} {_value(value)}"
     yield ""
+
+
+def record_lines(data: bytes) -> Iterator[str]:
+    """The lines of one record whose place is not known. They may hold anything: escape them."""
+    record = _read(data)
+    if record is None:
+        yield f"not a record: {len(data)} bytes"
+        return
+    yield f"{shown_time(record.get('time_us'))}  {record.get('kind')}"
+    for name, value in record.items():
+        if name not in _IN_THE_HEAD and value not in ("", None, [], {}):
+            yield f"    {name:<12} {_value(value)}"
 
 
 def _read(data: bytes) -> Mapping[str, object] | None:
@@ -47,7 +59,7 @@ def _value(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _time(time_us: object) -> str:
+def shown_time(time_us: object) -> str:
     """In UTC, to the millisecond; what is no time, as it stands."""
     if type(time_us) is not int or not 0 <= time_us <= _YEAR_9999_US:
         return f"time {time_us}"
