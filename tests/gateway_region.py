@@ -28,6 +28,12 @@ PLACE = Place(project="acme-agents", region="us-central1")
 IMAGE = f"us-central1-docker.pkg.dev/acme-agents/agentic-gateway/gateway@sha256:{'a' * 64}"
 SECRETS = ("exchange-key-id", "exchange-secret-key", "exchange-order-key", "gateway-config")
 ORDER = {"symbol": "AAPL", "side": "buy", "type": "market", "quantity": "1", "time_in_force": "day"}
+LOST = ("- {name: GATEWAY_LEDGER",)
+DATABASE = (
+    *("run.googleapis.com/network-interfaces", "run.googleapis.com/vpc-access-egress"),
+    *("- name: GATEWAY_DATABASE_URL", "  valueFrom: {secretKeyRef: {name: gateway-database-url"),
+)
+"""The lines of the manifest that an operator takes the # off, for a ledger that may be lost or one in a database."""
 SECOND = 0.25
 """What a second of the manifest's probes lasts in these tests."""
 
@@ -35,11 +41,12 @@ SECOND = 0.25
 class GatewayRegion:
     """A region whose image is this tree's gateway, the world around it, and the operator's and the agent's hands."""
 
-    def __init__(self, folder, google, region, exchange, vertex, stack, keys):
+    def __init__(self, folder, google, region, exchange, vertex, stack, keys, database_url=""):
         self.folder, self.google, self.region = folder, google, region
         self.exchange, self.vertex = exchange, vertex
         self._stack = stack
         self.keys = keys
+        self.database_url = database_url
 
     @property
     def services(self):
@@ -71,7 +78,8 @@ class GatewayRegion:
 
     def values(self):
         """The value of each secret that the manifest refers to."""
-        return {**self.keys, "gateway-config": self.configuration()}
+        database = {"gateway-database-url": self.database_url} if self.database_url else {}
+        return {**self.keys, **database, "gateway-config": self.configuration()}
 
     def manifest(self, *, traffic=ALL_TO_LATEST, **decided):
         """The shipped manifest as its operator decided it, as gcloud sends it."""
@@ -81,7 +89,10 @@ class GatewayRegion:
 
     def written(self, *, least=1, most=1, concurrency=80, config="1"):
         """The file of the shipped manifest with its operator's decisions in it."""
-        text = (ROOT / "service.yaml").read_text().replace("# - {name: GATEWAY_LEDGER", "- {name: GATEWAY_LEDGER")
+        text = (ROOT / "service.yaml").read_text()
+        for line in DATABASE if self.database_url else LOST:
+            assert text.count(f"# {line}") == 1
+            text = text.replace(f"# {line}", line)
         for old, new in (
             ("ingress: all", f"ingress: all\n    run.googleapis.com/custom-audiences: '[\"{AUDIENCE}\"]'"),
             ('minScale: "1"', f'minScale: "{least}"'),
@@ -167,10 +178,11 @@ def paced(deltas, interval_ms):
 
 
 @asynccontextmanager
-async def gateway_region(folder, *, seed=0, project=None, environment=None, **machine):
+async def gateway_region(folder, *, seed=0, project=None, environment=None, database_url="", **machine):
     """A region with the exchange, Vertex AI and Google's tokens around it; nothing is deployed yet.
 
-    Its project is ready for the shipped manifest, unless another one is given. `environment` goes to every instance.
+    Its project is ready for the shipped manifest, unless another one is given. `environment` goes to every
+    instance. With a `database_url` the ledger is there, else on each instance's own disk.
     """
     key_id, secret = "PK" + secrets.token_hex(8).upper(), secrets.token_urlsafe(24)
     async with AsyncExitStack() as stack:
@@ -198,8 +210,10 @@ async def gateway_region(folder, *, seed=0, project=None, environment=None, **ma
         region = await stack.enter_async_context(Region(config, google.issuer))
         clients = await stack.enter_async_context(AsyncExitStack())
         keys = {"exchange-key-id": key_id, "exchange-secret-key": secret, "exchange-order-key": "k" * 48}
-        at = GatewayRegion(folder, google, region, exchange, vertex, clients, keys)
+        at = GatewayRegion(folder, google, region, exchange, vertex, clients, keys, database_url)
         for name, value in at.values().items() if project is None else ():
+            if name not in SECRETS:
+                at.project.create_secret(name)
             at.grant(at.project.secret_policy(name), SECRET_READER, PLACE.member("sa-gateway"))
             at.add_secret(name, value)
         yield at
