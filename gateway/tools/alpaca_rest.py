@@ -11,7 +11,7 @@ import msgspec
 from gateway.terms.limits import RESULT_BYTES_MAX
 from gateway.terms.strict_json import JsonRefusedError, JsonValue, strict_value
 from gateway.tools.alpaca_config import AlpacaConfig
-from gateway.tools.egress import guard_of, guarded_session
+from gateway.tools.egress import KEEPALIVE_S, guard_of, guarded_session
 from gateway.tools.roundtrip import NoAnswer, Outgoing, Patience, Received, round_trip
 
 
@@ -88,7 +88,7 @@ class Rest:
 def open_session(config: AlpacaConfig) -> aiohttp.ClientSession:
     """A session for one venue: kept-alive connections, no cookies, no proxies from the environment, no inflating."""
     trading, data = (guard_of(url, config.networks, local=True) for url in (config.trading_url, config.data_url))
-    return guarded_session(trading.joined(data), connections_max=config.connections_max)
+    return guarded_session(trading.joined(data), connections_max=config.connections_max, keepalive_s=KEEPALIVE_S)
 
 
 def _segment(text: str) -> str:

@@ -21,7 +21,10 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 KEEPALIVE_S: Final = 10.0
-"""Shorter than any service's own: a call on a connection that is just being closed would have an unknown end."""
+"""Shorter than any venue's own: a call on a connection that is just being closed would have an unknown end."""
+
+SERVICE_KEEPALIVE_S: Final = 4.0
+"""For other services: common servers (Node, uvicorn) close after 5 s."""
 
 _PORTS_REFUSED: Final = frozenset(
     {0, 19, 21, 22, 23, 25, 53, 110, 111, 135, 139, 143, 389, 445, 465, 587, 636, 993, 995}
@@ -186,17 +189,20 @@ def network_of(text: str) -> Network:
 
 
 def guarded_session(
-    guard: Guard, *, connections_max: int = 64, reused: bool = True, resolver: AbstractResolver | None = None
+    guard: Guard,
+    *,
+    connections_max: int = 64,
+    keepalive_s: float = SERVICE_KEEPALIVE_S,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A session for one origin: no cookies, no proxies from the environment, nothing inflated.
 
-    `reused=False` gives every request a connection of its own: an effect on a kept one that is just being closed would
-    have an unknown end.
+    With `keepalive_s=0` every request has a connection of its own.
     """
     connector = aiohttp.TCPConnector(
         limit=connections_max,
-        force_close=not reused,
-        keepalive_timeout=KEEPALIVE_S if reused else None,
+        force_close=not keepalive_s,
+        keepalive_timeout=keepalive_s or None,
         socket_factory=guard.open,
         resolver=resolver,
     )

@@ -75,7 +75,7 @@ class HttpTools:
         guard = guard_of(service.origin, service.networks)
         most = service.connections_max
         self._reads = await self._stack.enter_async_context(guarded_session(guard, connections_max=most))
-        fresh = guarded_session(guard, connections_max=most, reused=False)
+        fresh = guarded_session(guard, connections_max=most, keepalive_s=0)
         self._effects = await self._stack.enter_async_context(fresh)
         return self
 

@@ -320,7 +320,7 @@ async def test_35_one_byte_at_a_time_ends_with_the_calls_time(site, tool, kind):
         return response
 
     site.answer = drip
-    short = tuple(replace(one, timeout_ms=100) for one in TOOLS)
+    short = tuple(replace(one, timeout_ms=300) for one in TOOLS)
     assert isinstance(await act(local(site, tools=short), tool), kind)
 
 

@@ -28,7 +28,7 @@ TOOLS = (
     McpTool(tool="read_ticket", name="read_ticket", effect=Effect.READ, idempotency=Idempotency.NATURAL),
     McpTool(tool="fail", name="crm_fail", effect=Effect.REVERSIBLE),
     McpTool(tool="slow", name="slow", effect=Effect.REVERSIBLE),
-    McpTool(tool="hang", name="hang", timeout_ms=150),
+    McpTool(tool="hang", name="hang", timeout_ms=400),
 )
 CALLER = Caller(
     principal=Principal("1234"),

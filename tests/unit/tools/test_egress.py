@@ -182,7 +182,7 @@ async def test_an_answer_that_changes_after_the_first_call_is_judged_again(servi
     answers = Answers(["127.0.0.1"], ["127.0.0.2"])
     guard = guard_of(url, ("127.0.0.1/32",))
     outgoing = Outgoing(method="GET", url=url, headers={})
-    connector = guarded_session(guard, resolver=answers, reused=False)
+    connector = guarded_session(guard, resolver=answers, keepalive_s=0)
     async with connector as session:
         session.connector._use_dns_cache = False
         assert isinstance(await round_trip(session, outgoing, Patience(total_s=5)), Received)

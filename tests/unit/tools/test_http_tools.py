@@ -297,7 +297,7 @@ async def test_a_text_that_grows_when_it_is_written_anew_is_bounded(venue, tools
 
 
 async def test_a_dripping_body_ends_with_the_tools_own_time(venue):
-    quick = (replace(LIST, timeout_ms=60), replace(CREATE, timeout_ms=60), ONCE, NOTE, LOOKED_UP)
+    quick = (replace(LIST, timeout_ms=300), replace(CREATE, timeout_ms=300), ONCE, NOTE, LOOKED_UP)
     venue.on("GET", "/v1/refunds", dripping)
     venue.on("POST", "/v1/refunds", dripping)
     async with HttpTools(service(venue.url, tools=quick), SystemClock()) as backend:

@@ -169,7 +169,7 @@ async def test_a_cut_connection_is_no_answer(client, upstream):
 async def test_a_stream_that_never_answers_ends_with_the_calls_time(client, upstream):
     """Attack row 35: an endless stream of events, alive and without an answer."""
     upstream.script["tools/call"] = [streams(ends=False)]
-    reply = await client.call("ticket", {}, Ends(0.1))
+    reply = await client.call("ticket", {}, Ends(0.4))
     assert isinstance(reply, NoAnswer)
     assert reply.sent
 
