@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, TypedDict, Unpack
 
 import click
 
-from gateway.audit.sources import Place, UnreadableAuditError, opened
+from gateway.audit.sources import Entry, Place, UnreadableAuditError, opened
 from gateway.audit.usage import UsageSum
 from gateway.commands.places import database_option, place_of
 from gateway.commands.shown import CannotError
@@ -19,6 +19,8 @@ from gateway.terms.usage import Group, UsageQuery, UsageReport, UsageTooWideErro
 from gateway.terms.visible import visible
 
 _DAY_US: Final = 86_400_000_000
+_WIDTH_MAX: Final = 1_000
+_TOKEN_LENGTH_MAX: Final = 16_384
 _EPOCH: Final = date(1970, 1, 1)
 
 _COLUMNS: Final = (
@@ -43,9 +45,24 @@ class Day(click.ParamType[int]):
             self.fail(f"{value!r} is no day: write it as 2026-11-23", param, ctx)
 
 
+class Options(TypedDict):
+    """What may be written behind the command."""
+
+    file: Path | None
+    url: str | None
+    token: TextIO | None
+    first: int | None
+    last: int | None
+    by: tuple[str, ...]
+    in_database: bool
+    as_json: bool
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
 @database_option
+@click.option("--gateway", "url", metavar="URL", help="Ask the gateway that runs there, as an operator.")
+@click.option("--token", type=click.File("r"), metavar="FILE", help="The operator's ID token; - reads it from a pipe.")
 @click.option("--from", "first", type=Day(), metavar="DAY", help="The first day, in UTC; else the first of this month.")
 @click.option("--to", "last", type=Day(), metavar="DAY", help="The last day, in UTC; else today.")
 @click.option(
@@ -56,23 +73,32 @@ class Day(click.ParamType[int]):
     help="A row for each of these; several may be given. Else agent and model.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def usage(  # noqa: PLR0913 - each is an option of the command
-    file: Path | None, first: int | None, last: int | None, by: tuple[str, ...], *, in_database: bool, as_json: bool
-) -> None:
-    """Add up what was used, by the records of FILE: a ledger, also one in use, or an export of it; or of a database.
+def usage(**options: Unpack[Options]) -> None:
+    """Add up what was used, by the records of FILE (a ledger, also one in use, or an export), a database or a gateway.
+
+    A running gateway is asked with an operator's token:
+    gcloud auth print-identity-token --audiences=URL | gateway usage --gateway URL --token -
 
     A call counts on the day on which it was admitted, its tokens and its cost on the day of its end. Nothing is
     verified: `audit verify` does that. Exit code 0: told. 2: it cannot be.
     """
-    query = _query(first, last, by or (Group.AGENT, Group.MODEL))
-    try:
-        report = _added(place_of(file, in_database=in_database), query)
-    except (UnreadableAuditError, UsageTooWideError) as error:
-        raise CannotError(str(error)) from error
-    if as_json:
+    query = _query(options["first"], options["last"], options["by"] or (Group.AGENT, Group.MODEL))
+    report = _report(options, query)
+    if options["as_json"]:
         click.echo(json.dumps(_told(query, report)))
     else:
         _print(query, report)
+
+
+def _report(options: Options, query: UsageQuery) -> UsageReport:
+    url, token = options["url"], options["token"]
+    if url is None and token is None:
+        return _added(place_of(options["file"], in_database=options["in_database"]), query)
+    if url is None or token is None or options["file"] is not None or options["in_database"]:
+        raise CannotError("write --gateway URL and --token FILE, and neither a FILE of records nor --database")
+    from gateway.commands.usage_asked import asked  # noqa: PLC0415 - only this needs an HTTP client
+
+    return asked(url, token.read(_TOKEN_LENGTH_MAX).strip(), query)
 
 
 def _query(first: int | None, last: int | None, by: tuple[str, ...]) -> UsageQuery:
@@ -86,14 +112,21 @@ def _query(first: int | None, last: int | None, by: tuple[str, ...]) -> UsageQue
 
 def _added(where: Place, query: UsageQuery) -> UsageReport:
     found = UsageSum(query)
-    with opened(where) as source:
-        for entry in source.entries():
-            try:
-                found.add(entry.record)
-            except ValueError as error:
-                place = f"record {entry.sequence} of {entry.instance}/{entry.boot}"
-                raise CannotError(f"{place} is none: {error}. Run `gateway audit verify`") from error
+    try:
+        with opened(where) as source:
+            for entry in source.entries():
+                _add(found, entry)
+    except (UnreadableAuditError, UsageTooWideError) as error:
+        raise CannotError(str(error)) from error
     return found.report()
+
+
+def _add(found: UsageSum, entry: Entry) -> None:
+    try:
+        found.add(entry.record)
+    except ValueError as error:
+        place = f"record {entry.sequence} of {entry.instance}/{entry.boot}"
+        raise CannotError(f"{place} is none: {error}. Run `gateway audit verify`") from error
 
 
 def _told(query: UsageQuery, report: UsageReport) -> dict[str, object]:
@@ -103,12 +136,15 @@ def _told(query: UsageQuery, report: UsageReport) -> dict[str, object]:
 
 
 def _print(query: UsageQuery, report: UsageReport) -> None:
+    from rich.box import SIMPLE  # noqa: PLC0415 - only where a table is printed
     from rich.console import Console  # noqa: PLC0415 - only where a table is printed
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
     last = query.to_unix_us - _DAY_US
-    table = Table(title=f"{_day(query.from_unix_us)} to {_day(last)}", title_justify="left", show_footer=True)
+    table = Table(
+        title=f"{_day(query.from_unix_us)} to {_day(last)}", title_justify="left", show_footer=True, box=SIMPLE
+    )
     for place, group in enumerate(query.by):
         table.add_column(group.value, footer="" if place else "all", overflow="fold")
     totals = list(_numbers(report.total))
@@ -117,7 +153,10 @@ def _print(query: UsageQuery, report: UsageReport) -> None:
     for names, used in report.rows:
         # Text, so that no name of a run can be read as markup.
         table.add_row(*(Text(visible(name) or "-") for name in names), *_numbers(used))
-    Console().print(table)
+    console = Console()
+    # A line that is longer than the terminal is better than a number without its end.
+    whole = console.measure(table, options=console.options.update(max_width=_WIDTH_MAX)).maximum
+    Console(width=max(console.width, whole)).print(table)
 
 
 def _numbers(used: Used) -> Iterator[str]:

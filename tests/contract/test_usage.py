@@ -1,21 +1,30 @@
 """What was used, by the record: counted by an operator's question and from the file, and both tell what was charged."""
 
+import asyncio
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import asdict
 
 import pytest
 from click.testing import CliRunner
-from whole import agent, budget, refusal, world
+from whole import agent, budget, refusal, token, world
 
 from gateway.audit.usage import UsageSum
 from gateway.audit.usage_pages import MARGIN_US, RecordedUsage, SqlitePages
 from gateway.call.usage import query_usage
 from gateway.commands.usage import usage
+from gateway.services.models import ModelService
+from gateway.services.operators import OperatorService
+from gateway.services.tools import ToolService
 from gateway.terms.conversation import RegexConstraint
 from gateway.terms.usage import GROUPS_MAX, Group, UsageQuery, UsageTooWideError, Used
 from gateway.terms.verdict import Kind
+from gateway.wire.config import WireConfig
+from gateway.wire.contract import contract
+from gateway.wire.server import GatewayServer
+from gateway.wire.web.application import WebApplication
+from gateway.wire.web.options import WebOptions
 
 DAY_US = 86_400_000_000
 TEN = "@pace deltas=10 interval_ms=0 size=2\nTell me something."
@@ -220,3 +229,58 @@ async def test_an_empty_record_has_nothing(tmp_path):
         connection.commit()
     report = await RecordedUsage(SqlitePages(tmp_path / "ledger.db")).used(EVERYTHING)
     assert (report.total, report.rows) == (Used(), ())
+
+
+@asynccontextmanager
+async def at_a_url(whole):
+    """The same stations behind the real server; gives its address."""
+    stations = whole.stations
+    services = ModelService(stations, whole.lasting), ToolService(stations), OperatorService(stations)
+    server = GatewayServer(contract(*services), WireConfig(), stations.clock, stations.ids, whole.log)
+    web = WebApplication(server.table, server.surroundings, server.readiness, WebOptions())
+    port = await server.start("127.0.0.1", 0, web)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await server.drain(0.05)
+
+
+async def told_by(url, bearer, *arguments):
+    """What the command says of a running gateway; it waits in a thread, because the gateway is in this loop."""
+    command = [*arguments, "--gateway", url, "--token", "-"]
+    return await asyncio.to_thread(CliRunner().invoke, usage, command, input=f"{bearer}\n")
+
+
+async def test_a_running_gateway_tells_an_operator_the_same_as_its_file(whole):
+    await whole.converse(TEN, run="run-1")
+    await whole.act(tool="get_clock", arguments={}, run="run-1")
+    await refusal(whole.act(tool="nothing", arguments={}))
+    oncall = token(whole.world.clock, "oncall")
+    by = [argument for group in Group for argument in ("--by", group.value)]
+    async with at_a_url(whole) as url:
+        asked_for = await told_by(url, oncall, "--json", *by)
+        assert asked_for.exit_code == 0, asked_for.output
+        read = CliRunner().invoke(usage, [str(whole.path), "--json", *by])
+        assert json.loads(asked_for.output) == json.loads(read.output)
+        assert json.loads(read.output)["total"]["calls"] == 2
+        table = await told_by(url, oncall)
+        assert table.exit_code == 0
+        assert "flash" in table.output
+        refused = await told_by(url, token(whole.world.clock))
+        assert refused.exit_code == 2
+        assert "permission_denied: Only an operator" in refused.output
+        assert "no gateway of this version" in (await told_by(whole.world.exchange.url, oncall)).output
+
+
+async def test_a_question_that_cannot_be_sent_is_told_and_sends_nothing(whole):
+    for arguments, told in (
+        ([], "name a FILE, or give --database"),
+        ([str(whole.path), "--gateway", "https://g.example", "--token", "-"], "neither a FILE of records"),
+        (["--gateway", "https://g.example"], "write --gateway URL and --token FILE"),
+        (["--gateway", "http://g.example", "--token", "-"], "write https://"),
+        (["--gateway", "http://127.0.0.1:9", "--token", "-"], "cannot be reached"),
+    ):
+        refused = await asyncio.to_thread(CliRunner().invoke, usage, arguments, input="a.b.c")
+        assert (refused.exit_code, told in refused.output) == (2, True), refused.output
+    refused = CliRunner().invoke(usage, ["--gateway", "https://g.example", "--token", "-"], input="")
+    assert "the token is missing" in refused.output
