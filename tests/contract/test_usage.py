@@ -97,6 +97,22 @@ async def test_streams_that_were_cut_and_counts_and_refusals_are_told_for_what_t
     await whole.agree()
 
 
+async def test_a_stream_that_was_lost_with_its_gateway_counts_as_it_is_charged(around, tmp_path):
+    async with around.gateway(tmp_path, AGENTS) as whole:
+        *_, spent, _ = await whole.converse(TEN, run="run-1")
+        told = whole.stream(TEN, run="run-1")
+        await anext(told)
+        left = whole.snapshot(tmp_path / "left")
+        await told.aclose()
+    async with around.gateway(left, AGENTS) as after:
+        (lost,) = after.told("lost")
+        assert lost["state"] == "failed"
+        rows, total = await asked(after, Group.RUN)
+        assert set(rows) == {("run-1",)}
+        assert (total.calls, total.failures) == (2, 1)
+        assert total.cost_micro_usd == after.spent("cost_micro_usd") > 2 * spent.cost
+
+
 async def test_each_day_has_its_own(whole):
     clock = whole.world.clock
     day = clock.unix_us() // DAY_US * DAY_US
