@@ -51,11 +51,12 @@ def standings(targets: Sequence[Target], terms: BreakerTerms) -> tuple[Standing,
 def next_standing(of: Sequence[Standing], tries: Sequence[int], now_ns: int, chance: Chance) -> Standing | None:
     """The one to be asked next, or None where every breaker is open.
 
-    Those that were asked least go first (`tries`, in the order of `of`), of these the ones that have quota, of these
-    the ones of the lowest order, and among equals chance decides by weight.
+    Those that were asked least go first (`tries`, in the order of `of`), of these the ones that have quota, before
+    those that may have it again and those that said when; of these the ones of the lowest order, and among equals
+    chance decides by weight.
     """
     open_to = [
-        ((asked, one.cooling.left_ns(now_ns) > 0, one.target.order), one)
+        ((asked, one.cooling.named_left_ns(now_ns) > 0, one.cooling.left_ns(now_ns) > 0, one.target.order), one)
         for one, asked in zip(of, tries, strict=True)
         if one.breaker.closed_for_ns(now_ns) == 0
     ]

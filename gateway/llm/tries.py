@@ -108,8 +108,8 @@ class Tries:
         if found is None:
             left_ns = min(one.breaker.closed_for_ns(now_ns) for one in self._able)
             raise UpstreamError(Fault.BREAKER, "every breaker is open", retry_after_ms=_ms(left_ns))
-        named_ns = found.cooling.named_left_ns(now_ns)
-        if named_ns:
+        if found.cooling.named_left_ns(now_ns):
+            named_ns = min(filter(None, (one.cooling.named_left_ns(now_ns) for one in self._able)))
             raise UpstreamError(Fault.QUOTA, "the upstream said when to come again", retry_after_ms=_ms(named_ns))
         return self._trying(found)
 
