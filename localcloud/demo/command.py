@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +16,7 @@ from agent.client.gateway import GatewayClient
 from agent.tokens import MetadataTokens
 from localcloud.demo.eyes import Eyes
 from localcloud.demo.hijack import hijacked_agent
+from localcloud.demo.killed import killed_gateway
 from localcloud.demo.one_stream import two_calls_in_one_stream
 from localcloud.demo.processes import ProcessError
 from localcloud.demo.restart import restarted_gateway
@@ -93,6 +95,8 @@ async def _played(console: Console, folder: Path, plan: Plan) -> list[Scene]:
             scene, now = await restarted_gateway(eyes, client)
             shown(scene)
             shown(await hijacked_agent(eyes, client, edge_strips=plan.edge == "strip"))
+            scene, now = await killed_gateway(replace(eyes, town=now), client)
+            shown(scene)
         if town.agent is not None:
             await town.processes.stop(town.agent)
         code = await now.processes.stop(now.gateway)

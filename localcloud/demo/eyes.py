@@ -26,6 +26,11 @@ class Eyes:
         told = await self._admin(self.town.exchange.told("admin_url"), "/admin/orders")
         return [order for order in cast(list[Json], told["orders"]) if str(order["client_order_id"]).startswith("gw-")]
 
+    async def break_exchange(self, faults: list[Json]) -> None:
+        """Inject faults into the exchange; see `localcloud.exchange.faults`."""
+        async with self.session.post(self.town.exchange.told("admin_url") + "/admin/faults", json=faults) as reply:
+            reply.raise_for_status()
+
     async def exchange_requests(self) -> int:
         """How many requests reached the exchange's trading port."""
         return cast(int, (await self._admin(self.town.exchange.told("admin_url"), "/admin/requests"))["count"])

@@ -136,15 +136,15 @@ async def verified_record(eyes: Eyes, *, closed: bool) -> Scene:
     records = eyes.records()
     scene.expect("records verified", "the verifier", len(records), report["records"])
     intents = {str(one["operation"]) for one in records if one["kind"] == "intent"}
-    outcomes = [str(one["operation"]) for one in records if one["kind"] == "outcome"]
-    scene.expect("every intent has one outcome", "the record", sorted(intents), sorted(outcomes))
+    endings = [str(one["operation"]) for one in records if one["kind"] in ("outcome", "lost")]
+    scene.expect("every intent has one ending", "the record", sorted(intents), sorted(endings))
     placed = [one for one in records if one["kind"] == "intent" and one["ask"] == "place_order"]
     scene.expect("orders recorded before they were sent", "the exchange", len(placed), len(await eyes.orders()))
     if closed:
         scene.expect("last record", "the record", "close", records[-1]["kind"])
     secret = eyes.town.exchange_secret.encode()
     scene.expect("places of the exchange's key", "the file", 0, eyes.town.ledger.read_bytes().count(secret))
-    scene.tell(f"{len(records)} records, {len(intents)} operations, each with its intent and its outcome")
+    scene.tell(f"{len(records)} records, {len(intents)} operations, each with its intent and its ending")
     return scene
 
 

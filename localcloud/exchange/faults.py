@@ -16,6 +16,8 @@ class FaultKind(StrEnum):
 
     LATENCY = "latency"
     """The request waits `delay_ms` before anything else happens."""
+    LATENCY_AFTER = "latency_after"
+    """The request takes effect, then its reply waits `delay_ms`."""
     RESET_BEFORE = "reset_before"
     """The connection is reset before the request is acted on."""
     RESET_AFTER_ACCEPT = "reset_after_accept"
@@ -36,7 +38,7 @@ class FaultKind(StrEnum):
     """Trading is halted: new orders are refused, cancels and queries work."""
 
 
-_NEEDS_DELAY: Final = frozenset({FaultKind.LATENCY, FaultKind.STALE_QUOTE})
+_NEEDS_DELAY: Final = frozenset({FaultKind.LATENCY, FaultKind.LATENCY_AFTER, FaultKind.STALE_QUOTE})
 _NEEDS_STATUS: Final = frozenset({FaultKind.STATUS_BEFORE, FaultKind.STATUS_AFTER})
 
 

@@ -121,6 +121,8 @@ class Front:
         if before := self._take(FaultKind.STATUS_BEFORE, call):
             return _injected(before)
         answer = endpoint(call)
+        if late := self._take(FaultKind.LATENCY_AFTER, call):
+            await asyncio.sleep(late.delay_ms / 1_000)
         # Only what took effect can lose its reply: a refused order stays an ordinary refusal and the fault waits.
         if self._take(FaultKind.RESET_AFTER_ACCEPT, call):
             return None

@@ -27,4 +27,4 @@ def test_everything_in_the_demo_is_seen_as_expected(edge):
     assert missed == []
     assert done.returncode == 0
     names = [scene["name"] for scene in report["scenes"]]
-    assert names == ["stream", "order", "limit", "replay", "loop", "restart", "hijack", "audit"]
+    assert names == ["stream", "order", "limit", "replay", "loop", "restart", "hijack", "killed", "audit"]
