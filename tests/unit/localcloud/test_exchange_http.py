@@ -295,6 +295,13 @@ async def test_latency_delays_the_effect_which_comes_even_if_the_caller_has_left
             await asyncio.sleep(0.005)
 
 
+async def test_a_late_reply_comes_after_the_effect(exchange, place, inject):
+    await inject({"kind": "latency_after", "delay_ms": 60_000})
+    with pytest.raises(TimeoutError):
+        await place(MARKET, timeout=aiohttp.ClientTimeout(total=0.2))
+    assert len(exchange.venue.orders) == 1
+
+
 async def test_faulty_quotes(call, inject):
     await inject(
         {"kind": "stale_quote", "delay_ms": 10_000},
