@@ -1,5 +1,7 @@
 """Google's own client as the oracle: asked the same of the same upstream, it has heard the same as our adapter."""
 
+import asyncio
+import base64
 import json
 import sys
 import warnings
@@ -7,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 with warnings.catch_warnings():
     # The vendor's packages warn about themselves while they are imported.
@@ -24,11 +28,13 @@ from made_streams import (
     calls,
     count_ask,
     ending,
+    event,
     heard,
     model,
     text,
     thinking,
     thoughts,
+    upstream,
     usage,
     user,
     vertex_at,
@@ -86,15 +92,19 @@ async def vertex(double):
         yield adapter
 
 
-@pytest.fixture
-async def client(double):
-    made = genai.Client(
+def client_at(url):
+    return genai.Client(
         vertexai=True,
         project="p",
         location="us-central1",
         credentials=Credentials(token="t"),
-        http_options=types.HttpOptions(base_url=double.url, api_version="v1", timeout=10_000),
+        http_options=types.HttpOptions(base_url=url, api_version="v1", timeout=10_000),
     )
+
+
+@pytest.fixture
+async def client(double):
+    made = client_at(double.url)
     yield made
     await made.aio.aclose()
 
@@ -310,3 +320,68 @@ async def test_what_they_do_not_notice_is_an_error_here(double, vertex, client):
     with pytest.raises(UpstreamError) as us:
         await heard(vertex, ask("@pace deltas=4\nhello"))
     assert us.value.fault is Broken.TRUNCATED
+
+
+# Generated streams, played to both over the same socket.
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+SIGNED = st.sampled_from([b"", b"sig", b"\x00\xff"])
+JSON = st.dictionaries(
+    st.text(max_size=5), st.recursive(st.booleans() | st.integers(-9, 9) | WORDS, st.lists, max_leaves=5), max_size=3
+)
+PARTS = st.lists(st.one_of(st.tuples(st.booleans(), WORDS, SIGNED), st.tuples(st.none(), JSON, SIGNED)), max_size=6)
+TOKENS = st.integers(0, 10_000)
+
+
+def as_part(thought, content, signature):
+    part = {"functionCall": {"name": "f", "args": content}} if thought is None else {"text": content}
+    if thought:
+        part["thought"] = True
+    if signature:
+        part["thoughtSignature"] = base64.b64encode(signature).decode()
+    return part
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    events=st.lists(PARTS, min_size=1, max_size=4),
+    told=st.fixed_dictionaries(
+        {
+            **dict.fromkeys(["prompt", "cached", "candidates", "thoughts"], TOKENS),
+            "reason": st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "MODEL_ARMOR", "BRAND_NEW"]),
+        }
+    ),
+    size=st.integers(1, 200),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_any_stream_is_heard_the_same(events, told, size):
+    documents = [
+        {"candidates": [{"content": {"role": "model", "parts": [as_part(*part) for part in parts]}}]}
+        for parts in events
+    ]
+    documents[-1]["candidates"][0]["finishReason"] = told["reason"]
+    documents[-1]["modelVersion"] = "gemini-x"
+    documents[-1]["usageMetadata"] = {
+        "promptTokenCount": told["prompt"] + 1,
+        "cachedContentTokenCount": min(told["cached"], told["prompt"]),
+        "candidatesTokenCount": told["candidates"],
+        "thoughtsTokenCount": told["thoughts"],
+    }
+    wire = b"".join(event(document) for document in documents)
+
+    async def play(exchange):
+        await exchange.start()
+        for start in range(0, len(wire), size * 10):
+            await exchange.chunk(wire[start : start + size * 10])
+        await exchange.end()
+
+    async def both():
+        async with upstream(play) as server, vertex_at(server.url) as adapter:
+            made = client_at(server.url)
+            _, them = await theirs(made, "hi")
+            await made.aio.aclose()
+            _, us = await ours(adapter, ask("hi", max_output_tokens=20_000))
+        return them, us
+
+    them, us = asyncio.run(both())
+    assert us == them
