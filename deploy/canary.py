@@ -17,7 +17,9 @@ def canary(shell: Shell, place: Place, percent: int) -> None:
         raise DeployError(f"there is no {SERVICE} yet: run `just deploy`")
     serving = stable_of(now)
     shares = {now.newest: percent, serving: 100 - percent}
-    shell.tell("# each revision keeps a ledger of its own: keys and budgets are not shared between the two")
+    shell.tell(
+        "# without a database each revision keeps a ledger of its own: neither knows the other's keys and budgets"
+    )
     shell.do(to_revisions(place, {name: share for name, share in shares.items() if share}))
 
 
