@@ -129,6 +129,8 @@ class Answer:
         self._stopped = False
         self._told = _Usage()
         self._usage: Usage | None = None
+        self._news = False
+        """Whether more was counted than has been told."""
         self._begun = False
         """Whether something was said: before, a count is no news."""
 
@@ -264,13 +266,15 @@ class Answer:
 
     def _merge(self, told: _Usage | None) -> None:
         if told is not None:
+            self._news = True
             known = {name: value for name, value in msgspec.structs.asdict(told).items() if value is not None}
             self._told = msgspec.structs.replace(self._told, **known)
 
     def _count(self, chunks: list[Chunk]) -> None:
         """Claude counts what was written to its cache and read from it beside the input; everybody else in it."""
-        if not (self._begun or self.ended):
+        if not self._news or not (self._begun or self.ended):
             return
+        self._news = False
         told = self._told
         if told.input_tokens is None or told.output_tokens is None:
             return
