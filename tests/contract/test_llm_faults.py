@@ -23,6 +23,7 @@ from made_streams import (
     heard,
     text,
     until,
+    upstream,
     vertex_at,
 )
 
@@ -218,3 +219,36 @@ async def test_a_fault_of_a_count(wire, row):
         await wire.adapter.count(wire.model, count_ask("hi"))
     assert caught.value.fault is broken
     assert await wire.adapter.count(wire.model, count_ask("hello there")) == 2
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Type: application/json",
+        b"Content-Type: text/html",
+        b"Content-Type: text/event-stream\r\nContent-Encoding: gzip",
+        b"Content-Type: text/event-stream\r\nContent-Encoding: br",
+    ],
+)
+async def test_a_body_that_nobody_asked_for(wire, head):
+    async def play(exchange):
+        await exchange.raw(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 9\r\n\r\ndata: {}\n" % head)
+
+    async with upstream(play) as server:
+        await wire.adapted(server.url)
+        assert (await wire.breaks()).fault is Broken.MALFORMED
+        sent = server.exchanges[0].head.lower()
+    assert b"accept-encoding: identity" in sent
+
+
+async def test_an_error_of_any_length_and_form(wire):
+    """Its status speaks for itself; what comes with it is read within a bound and repeated within another."""
+
+    async def play(exchange):
+        await exchange.answer(429, b"x" * 1_000_000, Retry_After="3")
+
+    async with upstream(play) as server:
+        await wire.adapted(server.url)
+        error = await wire.breaks()
+    assert (error.fault, error.retry_after_ms) == (Broken.QUOTA, 3_000)
+    assert len(error.detail) < 1_000
