@@ -77,7 +77,7 @@ class Wire:
 @pytest.fixture(params=["gemini", "claude", "compatible"])
 async def wire(request):
     async with AsyncExitStack() as stack:
-        yield await Wire(request.param, stack).begin(idle_s=0.3, tail_s=0.1)
+        yield await Wire(request.param, stack).begin(tail_s=0.1)
 
 
 BEFORE_THE_ANSWER = {
@@ -101,6 +101,8 @@ BEFORE_THE_ANSWER = {
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER)
 async def test_a_fault_before_the_answer(wire, row):
     (kind, params), broken, retry_ms = BEFORE_THE_ANSWER[row]
+    if broken is Broken.STALLED:
+        await wire.adapted(wire.double.url, idle_s=0.2)
     wire.fault(kind, count=None, **params)
     chunks = []
     error = await wire.breaks(chunks=chunks)
@@ -135,6 +137,8 @@ IN_THE_ANSWER = {
 @pytest.mark.parametrize("row", IN_THE_ANSWER)
 async def test_a_fault_in_the_answer(wire, row):
     (kind, params), broken = IN_THE_ANSWER[row]
+    if broken is Broken.STALLED:
+        await wire.adapted(wire.double.url, idle_s=2)
     wire.fault(kind, **params)
     chunks = []
     error = await wire.breaks("@pace deltas=6\nhi", chunks)
