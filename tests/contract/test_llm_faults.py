@@ -114,7 +114,7 @@ async def test_a_fault_before_the_answer(wire, row):
 async def test_nobody_is_there(wire):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        await wire.adapted(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", idle_s=0.3)
+        await wire.adapted(f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
         error = await wire.breaks()
     assert error.fault is Broken.UNREACHABLE
 
