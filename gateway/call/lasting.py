@@ -77,6 +77,11 @@ _ENDED: Final = Refusal(
     reason="stream.ended",
     sentence="This stream was ended before its end. What you have of it is not a whole answer.",
 )
+_LATE: Final = Refusal(
+    kind=Kind.LATE,
+    reason="deadline.passed",
+    sentence="The deadline of the call that asked for this stream has passed; what you have is not a whole answer.",
+)
 
 
 class LastingStreams:
@@ -172,10 +177,15 @@ class LastingStream:
         self._error: Exception | None = RefusedError(_ENDED)
         self._changed = asyncio.Event()
         self._grace: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        """Of the call that asked for the stream: a reader that comes later has its own, and may have more time."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self, begun: Coroutine[object, object, AsyncGenerator[Told, None]]) -> None:
         """Let the stream run."""
+        left_s = self._passage.left_s()
+        if left_s is not None:
+            self._deadline = asyncio.get_running_loop().call_later(max(left_s, 0.0), self._expire)
         self._task = self._streams.begin(self, self._pump(begun))
         # A task that is cancelled before its first step awaits nothing.
         self._task.add_done_callback(lambda _: begun.close())
@@ -233,6 +243,10 @@ class LastingStream:
             self._streams.forget(self)
             self._wake()
 
+    def _expire(self) -> None:
+        self._error = RefusedError(_LATE)
+        self.cut()
+
     async def left(self) -> None:
         """End it, and return when it is settled."""
         self.cut()
@@ -251,6 +265,8 @@ class LastingStream:
             self._error = error
         finally:
             self._ended = True
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._wake()
 
     def _put(self, event: Told) -> None:

@@ -207,6 +207,16 @@ async def test_nobody_is_waited_for_beyond_the_deadline(whole):
     await whole.agree()
 
 
+async def test_the_first_calls_deadline_holds_for_who_comes_back_with_more_time(whole):
+    whole.world.vertex_fails("stall_after_n", n=3)
+    first = begin(whole, timeout_s=0.5)
+    await first.some(3)
+    await first.go(Leaving.LOST)
+    assert (await refusal(again(whole, first.operation, 3).rest())).reason == "deadline.passed"
+    await whole.agree()
+    assert [one["failure"]["reason"] for one in whole.told("outcome")] == ["deadline.passed"]
+
+
 async def test_a_finished_stream_is_forgotten_after_the_grace(around, tmp_path):
     async with running(around, tmp_path, grace_s=0.01) as whole:
         first = begin(whole)
