@@ -179,6 +179,7 @@ class _Heard:
                 output_tokens=sum(usage.output_tokens for usage in usages),
                 thinking_tokens=sum(usage.thinking_tokens for usage in usages),
                 cached_tokens=sum(usage.cached_tokens for usage in usages),
+                estimated=any(usage.estimated for usage in usages),
             ),
             cost=MicroUsd(self.before.cost + self.spent.cost),
         )

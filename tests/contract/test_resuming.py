@@ -209,10 +209,17 @@ async def test_nobody_is_waited_for_beyond_the_deadline(whole):
 
 async def test_the_first_calls_deadline_holds_for_who_comes_back_with_more_time(whole):
     whole.world.vertex_fails("stall_after_n", n=3)
-    first = begin(whole, timeout_s=0.5)
+    first = begin(whole, timeout_s=30)
     await first.some(3)
     await first.go(Leaving.LOST)
-    assert (await refusal(again(whole, first.operation, 3).rest())).reason == "deadline.passed"
+    second = asyncio.get_running_loop().create_task(refusal(again(whole, first.operation, 3).rest()))
+    await eventually(lambda: whole.log.named("stream.resumed"))
+    (stream,) = whole.lasting._open
+    left_s = stream._deadline.when() - asyncio.get_running_loop().time()
+    assert 0 < left_s <= 30
+    whole.world.clock.pass_s(30)
+    stream._deadline._run()  # what the loop does when the time has come
+    assert (await second).reason == "deadline.passed"
     await whole.agree()
     assert [one["failure"]["reason"] for one in whole.told("outcome")] == ["deadline.passed"]
 

@@ -13,7 +13,7 @@ from whole import agent, budget, eventually, world
 
 from gateway.call.converse import converse
 from gateway.call.prompted import PromptRequest
-from gateway.call.told import Closed, Ran, ToolStep
+from gateway.call.told import Closed, Ran, Spent, ToolStep, TurnEnded
 from gateway.call.told_result import NOTICE, TOLD_BYTES_MAX
 from gateway.call.tool_runs import CALLS_PER_TURN_MAX
 from gateway.services.prompts import chat_prompt
@@ -430,7 +430,8 @@ def saying(turns, prompts, **tools):
         prompts.append(reservation.permit.ask)
         for chunk in turns[len(prompts) - 1]:
             yield chunk
-        yield Usage(input_tokens=10, output_tokens=5)
+        if not any(isinstance(chunk, Usage) for chunk in turns[len(prompts) - 1]):
+            yield Usage(input_tokens=10, output_tokens=5)
         called = any(isinstance(chunk, FunctionCall) for chunk in turns[len(prompts) - 1])
         yield Ending(finish=Finish.TOOL_CALLS if called else Finish.STOP, upstream_reason="STOP", model_version="m")
 
@@ -476,6 +477,18 @@ async def test_the_history_has_what_was_said_with_its_signatures_and_the_results
         assert all(isinstance(part, FunctionResult) for part in results.parts)
         assert prompts[1].input_tokens_bound > prompts[0].input_tokens_bound
         await whole.agree()
+
+
+async def test_a_sum_of_which_a_part_is_estimated_is_estimated(around, tmp_path):
+    prompts = []
+    first = [quote(1), Usage(input_tokens=7, output_tokens=3, estimated=True)]
+    async with around.gateway(tmp_path, wrapped=saying([first, [Text(text="done")]], prompts)) as whole:
+        told = await looped(whole, chat("hello"))
+        spent = [event.usage for event in told if isinstance(event, Spent)]
+        assert [usage.estimated for usage in spent] == [True, True]
+        assert spent[-1] == Usage(input_tokens=17, output_tokens=8, estimated=True)
+        (ended,) = [event for event in told if isinstance(event, TurnEnded)]
+        assert ended.spent.usage == Usage(input_tokens=7, output_tokens=3, estimated=True)
 
 
 async def test_too_many_calls_of_one_turn_are_not_sent_and_the_model_is_told_so(around, tmp_path):
