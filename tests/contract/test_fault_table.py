@@ -93,7 +93,7 @@ ROWS = [
         status="UNAVAILABLE",
         reason="upstream.stalled",
         charged=True,
-        patience={"idle_s": 0.1},
+        patience={"idle_s": 0.4},
     ),
     Row(
         name="stalled",
@@ -103,7 +103,7 @@ ROWS = [
         reason="upstream.stalled",
         texts=(2, 2),
         charged=True,
-        patience={"idle_s": 0.1},
+        patience={"idle_s": 0.4},
     ),
     Row(
         name="truncated",
@@ -149,7 +149,7 @@ ROWS = [
         reason="upstream.stalled",
         texts=(1, 1_000),
         charged=True,
-        patience={"idle_s": 0.3, "total_s": 0.3},
+        patience={"idle_s": 0.6, "total_s": 0.6},
     ),
     Row(
         name="endless, stopped by size",

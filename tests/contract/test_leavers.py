@@ -18,7 +18,7 @@ from whole import FLASH, agent, budget, eventually, world
 from generated.agentic.gateway.v1 import ChatRequest, Content, Part, Resumable, Role, RunTools
 
 BUDGETS = (budget("calls", 10_000), budget("tokens", 10**12), budget("cost_micro_usd", 10**15))
-PACED = "@pace deltas=400 interval_ms=2 size=2\n{}"
+PACED = "@pace deltas=400 interval_ms=20 size=2\n{}"
 HUGE = "@pace deltas=20 size=2000\n{}"
 """Chunks of some ten kilobytes; the double sends them round and round, one a millisecond."""
 
@@ -102,7 +102,7 @@ async def test_leavers_leave_nothing_behind(whole, stuck):
         fields = chance.choice(({}, {"run_tools": RunTools()}, {"resumable": Resumable.CONNECTION_LOST}))
         with contextlib.suppress(GRPCError, StreamTerminatedError, ConnectionError):
             async with client.opened("Chat", chat(text, **fields)) as stream:
-                for _ in range(1 if stuck else chance.randint(1, 20)):
+                for _ in range(1 if stuck else chance.randint(1, 8)):
                     await stream.recv_message()
                 await asyncio.sleep(chance.random() * 0.05)
                 await stream.cancel()

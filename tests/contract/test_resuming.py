@@ -21,7 +21,9 @@ from generated.agentic.gateway.v1 import Resumable as Mode
 
 BUDGETS = (budget("calls", 1_000), budget("tokens", 10_000_000), budget("cost_micro_usd", 10**12))
 SLOW = "@pace deltas=40 interval_ms=2 size=2\nTell me."
-LONG = "@pace deltas=400 interval_ms=1 size=2\nTell me."
+LONG = "@pace deltas=400 interval_ms=50 size=2\nTell me."
+"""Is never heard to its end."""
+MANY = "@pace deltas=400 interval_ms=1 size=2\nTell me."
 LOST, CANCELLED = Resumable.CONNECTION_LOST, Resumable.CANCELLED
 
 
@@ -255,7 +257,7 @@ async def test_the_window_and_what_is_ahead_are_bounded_and_slow_the_model(aroun
                     yield chunk
 
         whole.stations = instead("models", stream=counted)(whole.stations)
-        first = begin(whole, LONG)
+        first = begin(whole, MANY)
         await first.some(1)
         await eventually(lambda: len(taken) > 5)
         await asyncio.sleep(0.02)

@@ -166,7 +166,7 @@ async def test_a_stream_that_is_gone_says_so(whole):
 
 async def test_who_leaves_a_stream_that_goes_on_when_cancelled_tells_the_gateway(whole):
     async with talking(whole, always()) as (gateway, _):
-        request = chat("@pace deltas=400 interval_ms=2 size=2\nx", resumable=Resumable.CANCELLED)
+        request = chat("@pace deltas=400 interval_ms=50 size=2\nx", resumable=Resumable.CANCELLED)
         async with aclosing(gateway.chat(request)) as events:
             async for event in events:
                 if event.sequence == 3:
