@@ -1,15 +1,11 @@
 """What the ledger's tables hold, as values, and what a unit of work says that it will read of them."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.ledger.tables import Row, Table
 from gateway.terms.ids import BootId, InstanceId, OperationId
-from gateway.terms.money import LONG_MAX
 from gateway.terms.operations import Aftercare, Operation, OperationKey, Receipt, State
-
-EVER: Final = LONG_MAX
-"""Later than every moment."""
 
 KeyedRow = tuple[Table, Row]
 """A table and the key of one of its rows."""
@@ -91,11 +87,15 @@ class Search:
     lease_before_unix_us: int | None = None
     """Their lease ended before this moment."""
     due_unix_us: int | None = None
-    """They are to be looked for by now. Where it is `EVER`, at any time."""
+    """They are to be looked for by now."""
+    goes_on: bool = False
+    """Those that succeeded only if their effect goes on."""
     halted_by: str | None = None
     """The scope of a switch that stops them."""
     named: OperationId | None = None
     """Its id: one at most."""
+    marked: bool | None = None
+    """Whether they are to be withdrawn."""
     limit: int = 256
 
     def matches(self, stored: Stored) -> bool:
@@ -106,8 +106,10 @@ class Search:
             and (self.owner is None or stored.owner == self.owner)
             and (self.lease_before_unix_us is None or operation.lease_until_unix_us < self.lease_before_unix_us)
             and (self.due_unix_us is None or _due(stored, self.due_unix_us))
+            and (not self.goes_on or operation.state is not State.SUCCEEDED or stored.live)
             and (self.halted_by is None or self.halted_by in stored.care.halts)
             and (self.named is None or self.named == operation.id)
+            and (self.marked is None or self.marked == stored.withdraw)
         )
 
 

@@ -4,24 +4,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.ledger.book import Book
-from gateway.ledger.entries import EVER, Reads, Search
+from gateway.ledger.entries import Reads, Search
 from gateway.ledger.tables import HALTS
 from gateway.terms.operations import Receipt, State
 from gateway.terms.overview import Halt
 from gateway.terms.verdict import Kind, Refusal
 
-AFFECTED_MAX: Final = 100_000
-"""Operations that one switch marks at once; more than can be open."""
+MARKED_AT_ONCE: Final = 256
+"""Operations that one commit marks."""
 
 UNFINISHED: Final = (State.CLAIMED, State.DISPATCHED, State.UNKNOWN, State.RECONCILING)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The unit of work that sets a switch: nothing is admitted in its scope after the commit.
-
-    What runs in its scope, or goes on, is marked to be withdrawn; lifting the switch does not take that back.
-    """
+    """The unit of work that sets a switch: nothing is admitted in its scope after the commit."""
 
     halt: Halt
     record: bytes
@@ -29,27 +26,42 @@ class Setting:
 
     def reads(self) -> Reads:
         """The switch itself: no batch that looks at it commits while this one does."""
-        return Reads(rows=((HALTS, (self.halt.scope,)),), searches=self._affected())
+        return Reads(rows=((HALTS, (self.halt.scope,)),))
 
     def __call__(self, book: Book) -> Receipt:
         """Set it and append its record."""
         halt = self.halt
         book.put(HALTS, (halt.scope,), (int(halt.engaged), halt.reason, halt.by, self.now_unix_us))
-        for search in self._affected():
-            for before in book.found(search):
-                look_us = None if before.look_unix_us is None else min(before.look_unix_us, self.now_unix_us)
-                book.change(before, before._replace(withdraw=True, looks=0, look_unix_us=look_us))
         return book.append(self.record)
 
-    def _affected(self) -> tuple[Search, ...]:
-        """What of its scope is not at its end: whose outcome is not known yet, and what goes on."""
-        if not self.halt.engaged:
-            return ()
-        scope, most = self.halt.scope, AFFECTED_MAX
-        return (
-            Search(states=UNFINISHED, halted_by=scope, limit=most),
-            Search(states=(State.SUCCEEDED,), due_unix_us=EVER, halted_by=scope, limit=most),
-        )
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """The unit of work that marks what runs in a halted scope, or goes on, to be withdrawn.
+
+    After the commit that set the switch, never with it: what was admitted while that one was looking for it would be
+    overlooked. Lifting the switch does not take the mark back.
+    """
+
+    scope: str
+    now_unix_us: int
+
+    def reads(self) -> Reads:
+        """What of its scope is not at its end, and not marked."""
+        return Reads(searches=(self._affected(),))
+
+    def __call__(self, book: Book) -> bool:
+        """Whether there may be more: a commit marks a bounded number."""
+        found = book.found(self._affected())
+        for before in found:
+            look_us = None if before.look_unix_us is None else min(before.look_unix_us, self.now_unix_us)
+            book.change(before, before._replace(withdraw=True, looks=0, look_unix_us=look_us))
+        return len(found) == MARKED_AT_ONCE
+
+    def _affected(self) -> Search:
+        """One search for all of it: of two, one that runs and ends between them would be in neither."""
+        states = (*UNFINISHED, State.SUCCEEDED)
+        return Search(states=states, goes_on=True, halted_by=self.scope, marked=False, limit=MARKED_AT_ONCE)
 
 
 def engaged(book: Book, scopes: tuple[str, ...]) -> tuple[str, str] | None:

@@ -212,6 +212,8 @@ def _hints(search: Search) -> tuple[str, list[object]]:
     if search.due_unix_us is not None:
         conditions.append(f"o.look_unix_us <= ${len(values) + 1}")
         values.append(search.due_unix_us)
+    if search.goes_on:
+        conditions.append("(o.state <> 'succeeded' OR o.look_unix_us IS NOT NULL)")
     if search.halted_by is not None:
         # A scope has no quotes, so one in quotes is a whole member of the JSON array.
         conditions.append(f"position(${len(values) + 1}::text in o.halts) > 0")
@@ -219,6 +221,8 @@ def _hints(search: Search) -> tuple[str, list[object]]:
     if search.named is not None:
         conditions.append(f"o.id = ${len(values) + 1}")
         values.append(search.named)
+    if search.marked is not None:
+        conditions.append(f"o.withdraw = {int(search.marked)}")
     statement = (
         "SELECT o.id, (SELECT array_agg(ROW(h.scope, h.unit, h.time_window)) FROM holds h"  # noqa: S608 - constants
         " WHERE h.operation = o.number) AS places FROM operations o"

@@ -12,7 +12,7 @@ from gateway.ledger.admission import Admitting
 from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import Search, Stored
-from gateway.ledger.halts import Setting
+from gateway.ledger.halts import Marking, Setting
 from gateway.ledger.journal import Chain, Diary
 from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
 from gateway.ledger.losing import Losing, expired
@@ -142,7 +142,11 @@ class SqliteLedger:
 
     async def halt(self, halt: Halt, record: bytes) -> Receipt:
         """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
-        return await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
+        writer, now_us = self._now_open().writer, self._clock.unix_us()
+        receipt = await writer.do(Setting(halt, record, now_us))
+        while halt.engaged and await writer.do(Marking(halt.scope, now_us)):
+            pass
+        return receipt
 
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
         """See `Ledger`. Reads what is committed; raises `LedgerUnavailableError` when it cannot."""

@@ -141,6 +141,8 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
     if search.due_unix_us is not None:
         conditions.append("look_unix_us <= ?")
         values.append(search.due_unix_us)
+    if search.goes_on:
+        conditions.append("(state <> 'succeeded' OR look_unix_us IS NOT NULL)")
     if search.halted_by is not None:
         # A scope has no quotes, so one in quotes is a whole member of the JSON array.
         conditions.append("instr(halts, ?) > 0")
@@ -148,6 +150,9 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
     if search.named is not None:
         conditions.append("id = ?")
         values.append(search.named)
+    if search.marked is not None:
+        conditions.append("withdraw = ?")
+        values.append(int(search.marked))
     where = " AND ".join(conditions)
     return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY number LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
 

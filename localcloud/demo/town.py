@@ -15,6 +15,7 @@ from policies import folder as shipped_policies
 AUDIENCE: Final = "https://gateway-service-123456789012.us-central1.run.app"
 GATEWAY_EMAIL: Final = "sa-gateway@local-project.iam.gserviceaccount.com"
 AGENT_EMAIL: Final = "sa-agent@local-project.iam.gserviceaccount.com"
+OPERATOR_EMAIL: Final = "sa-operator@local-project.iam.gserviceaccount.com"
 STRANGER_EMAIL: Final = "sa-stranger@local-project.iam.gserviceaccount.com"
 CASH_USD: Final = 100_000
 
@@ -62,6 +63,10 @@ notional_usd_max = "{notional_usd_max}"
 collar_bps = 500
 reference_age_ms_max = 5000
 exposure_usd_max = "{exposure_usd_max}"
+
+[[operators]]
+name = "oncall"
+email = "{operator_email}"
 
 [[agents]]
 name = "trader"
@@ -244,7 +249,12 @@ async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
 
 
 def _google() -> list[str]:
-    identities = {"gateway": GATEWAY_EMAIL, "agent": AGENT_EMAIL, "stranger": STRANGER_EMAIL}
+    identities = {
+        "gateway": GATEWAY_EMAIL,
+        "agent": AGENT_EMAIL,
+        "operator": OPERATOR_EMAIL,
+        "stranger": STRANGER_EMAIL,
+    }
     given = [item for name, email in identities.items() for item in ("--identity", f"{name}={email}")]
     return ["-m", "localcloud.google", *given, "--project", "local-project"]
 
@@ -320,5 +330,6 @@ def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
         notional_usd_max=plan.notional_usd_max,
         exposure_usd_max=plan.exposure_usd_max,
         agent_email=around.agent_email,
+        operator_email=OPERATOR_EMAIL,
         budgets=budgets + plan.more_configuration,
     )

@@ -3,13 +3,13 @@
 import asyncio
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import grpc.aio
 from wire_clients import stub
 
-from generated.agentic.gateway.v1 import ChatRequest, Content, ExecuteToolRequest, Part, Role
+from generated.agentic.gateway.v1 import ChatRequest, Content, ExecuteToolRequest, Part, Role, SetHaltRequest
 from localcloud.demo.town import AUDIENCE, Plan, Town, built
 
 IDENTITY = "/computeMetadata/v1/instance/service-accounts/default/identity"
@@ -49,6 +49,22 @@ class Visitor:
         async with self.session.post(self._admin("/admin/faults"), json=[fault]) as reply:
             reply.raise_for_status()
 
+    async def late_replies(self, delay_ms):
+        """Make the exchange take every order at once and answer late."""
+        orders = {"method": "POST", "path_prefix": "/v2/orders"}
+        fault = {"kind": "latency_after", "match": orders, "delay_ms": delay_ms, "count": None}
+        async with self.session.post(self._admin("/admin/faults"), json=[fault]) as reply:
+            reply.raise_for_status()
+
+    async def another(self, name):
+        """The same way in, as another identity of the town."""
+        return replace(self, token=await token_of(self.session, self.town, name))
+
+    def halt(self, scope, reason="drill"):
+        return stub(self.channel, "SetHalt")(
+            SetHaltRequest(scope=scope, reason=reason), metadata=self.metadata, timeout=20
+        )
+
     async def orders(self):
         """What the exchange has of the desk's orders."""
         async with self.session.get(self._admin("/admin/orders")) as reply:
@@ -66,15 +82,20 @@ class Visitor:
         return self.town.exchange.told("admin_url") + path
 
 
+async def token_of(session, town, name):
+    """An ID token as the metadata server of this identity gives it."""
+    url, headers = f"http://{town.metadata(name)}{IDENTITY}", {"Metadata-Flavor": "Google"}
+    # With the address in it, as agents ask for it.
+    async with session.get(url, params={"audience": AUDIENCE, "format": "full"}, headers=headers) as reply:
+        return await reply.text()
+
+
 @asynccontextmanager
 async def visited(folder, **variables):
     """A town without door and agent, whose gateway has these variables too."""
     plan = Plan(with_agent=False, with_door=False, gateway_environment=tuple(variables.items()))
     async with built(folder, plan) as town, aiohttp.ClientSession() as session:
-        url = f"http://{town.metadata('agent')}{IDENTITY}"
-        headers = {"Metadata-Flavor": "Google"}
-        async with session.get(url, params={"audience": AUDIENCE}, headers=headers) as reply:
-            token = await reply.text()
+        token = await token_of(session, town, "agent")
         async with grpc.aio.insecure_channel(town.gateway_url.removeprefix("http://")) as channel:
             yield Visitor(town, session, channel, token)
 

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import sys
+import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 
 import grpc.aio
 from gateway_town import Visitor, visited
@@ -105,3 +107,83 @@ async def test_when_one_process_is_killed_the_others_serve_and_know_what_it_did(
         assert await told(visitors[2].execute(key="lost")) is grpc.StatusCode.ABORTED
         reading = await visitors[2].execute("get_clock", "{}", key="other")
         assert reading.state == OperationState.SUCCEEDED
+
+
+async def until(condition):
+    """Wait for what other processes do."""
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110 - they tell nobody
+            await asyncio.sleep(0.01)
+
+
+async def has_orders(visitor, count):
+    return len(await visitor.orders()) >= count
+
+
+async def has_none_open(visitor):
+    return all(one["status"] not in ("new", "partially_filled") for one in await visitor.orders())
+
+
+async def succeeded(visitor, key):
+    return await told(visitor.execute(key=key)) is OperationState.SUCCEEDED
+
+
+RESTING = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1", "time_in_force": "day"}
+
+
+async def test_a_halt_at_one_instance_stops_all_of_them_at_once_and_cancels_what_is_open(tmp_path, postgres_url):
+    """Attack row 29, over processes: from SetHalt's reply to the last order, and until none is open."""
+    async with three(tmp_path, postgres_url) as visitors:
+        quote = json.loads((await visitors[0].execute("get_quote", '{"symbol":"AAPL"}', key="q")).result_json)
+        order = json.dumps(RESTING | {"limit_price": str(int(float(quote["bid_price"]) * 0.98))})
+        ending, states = asyncio.Event(), Counter()
+
+        async def trade(worker):
+            count = 0
+            while not ending.is_set():
+                count += 1
+                state = await told(visitors[worker % 3].execute(arguments=order, key=f"{worker}-{count}"))
+                states[state] += 1
+                if state is grpc.StatusCode.PERMISSION_DENIED:
+                    await asyncio.sleep(0.005)
+
+        async with asyncio.TaskGroup() as group:
+            for worker in range(9):
+                group.create_task(trade(worker))
+            await until(lambda: has_orders(visitors[0], 30))
+            operator = await visitors[0].another("operator")
+            await operator.halt("symbol:AAPL")
+            tripped = time.time()
+            await until(lambda: has_none_open(visitors[0]))
+            closed_ms = (time.time() - tripped) * 1_000
+            before = len(await visitors[0].orders())
+            await asyncio.sleep(0.3)
+            ending.set()
+        orders = await visitors[0].orders()
+        late_ms = max(0.0, (max(_seconds(one["submitted_at"]) for one in orders) - tripped) * 1_000)
+        sys.stdout.write(f"halt over 3 processes: last order {late_ms:.1f} ms, none open {closed_ms:.0f} ms after it\n")
+        assert late_ms < 1_000
+        assert len(orders) == before
+        assert states[grpc.StatusCode.PERMISSION_DENIED] > 0
+        reading = await visitors[2].execute("get_clock", "{}", key="reading")
+        assert reading.state == OperationState.SUCCEEDED
+    spent = await rows_of(postgres_url, "SELECT held, spent FROM balances WHERE unit = 'exposure_micro_usd'")
+    assert spent == [(0, 0)]
+    assert await command(postgres_url, "ledger", "check", "--database") == (0, "ok: balances and holds add up\n")
+
+
+def _seconds(text):
+    return datetime.fromisoformat(text).timestamp()
+
+
+async def test_what_a_killed_process_left_another_finds_out_without_a_restart(tmp_path, postgres_url):
+    """Nobody sleeps for the lease: it is made to have ended, as it will."""
+    async with three(tmp_path, postgres_url) as visitors:
+        await visitors[0].late_replies(60_000)
+        lost = asyncio.ensure_future(told(visitors[0].execute(key="lost")))
+        await until(lambda: has_orders(visitors[0], 1))
+        visitors[0].town.gateway.process.kill()
+        assert await lost is grpc.StatusCode.UNAVAILABLE
+        await rows_of(postgres_url, "UPDATE operations SET lease_until_unix_us = 1 WHERE key = 'lost'")
+        await until(lambda: succeeded(visitors[1], "lost"))
+        assert len(await visitors[1].orders()) == 1
