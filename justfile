@@ -40,6 +40,14 @@ fmt: _dev
 bench NAME *ARGS: _dev
     @{{bin}}/python -m bench.{{NAME}} {{ARGS}}
 
+# kill the gateway at every step and compare the truth afterwards (--injections 1000 --seed N --ledger both)
+faults *ARGS: _dev
+    @{{bin}}/python tests/faults/campaign.py {{ARGS}}
+
+# cut the callers' connections at random bytes and count the effects (--calls 10000 --seed N)
+cuts *ARGS: _dev
+    @{{bin}}/python tests/faults/cuts.py {{ARGS}}
+
 # run the official conformance suite against the port and the agent's client (ARGS: server, client, -- the runner's own)
 conformance *ARGS: _dev
     @{{bin}}/python tests/conformance/run.py {{ARGS}}
