@@ -37,6 +37,8 @@ FIRST_PAUSE_S: Final = 0.02
 LAST_PAUSE_S: Final = 0.5
 """Between attempts to reach the database."""
 
+_NOT_KNOWN: Final = "; whether the last commit happened is not known"
+
 _COMMITTED: Final = "SELECT batch FROM boots WHERE instance = $1 AND boot = $2 FOR UPDATE"
 
 
@@ -107,18 +109,15 @@ class PostgresWriter:
                 if tries < TRIES_MAX:
                     continue
                 _fail(batch, f"other instances changed what it reads {tries} times: {error}")
-            except ValueError as error:  # asyncpg's word for a value that no column takes is an InterfaceError too
-                await self._roll_back()
-                await self._apart(batch, error)
-            except LOST as error:
-                self._link.drop()
-                self._why = unreachable(error) + ("; whether the last commit happened is not known" * bool(self._open))
-                await self._sleep(pause_s)
-                pause_s = min(2 * pause_s, LAST_PAUSE_S)
-                continue
             except (LedgerDatabaseError, LostCommitsError) as error:
                 _fail(batch, str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it ends this batch and not the writer
+                if _is_loss(error) or self._open is not None:
+                    self._link.drop()
+                    self._why = unreachable(error) + _NOT_KNOWN * (self._open is not None)
+                    await self._sleep(pause_s)
+                    pause_s = min(2 * pause_s, LAST_PAUSE_S)
+                    continue
                 await self._roll_back()
                 await self._apart(batch, error)
             return
@@ -183,9 +182,20 @@ class PostgresWriter:
             await connection.execute("ROLLBACK")
             self._conclude(replace(done, number=self._committed))
         else:
-            self._open = done
-            await connection.execute("COMMIT")
-            self._conclude(done)
+            await self._commit(connection, done)
+
+    async def _commit(self, connection: Connection, done: _Done) -> None:
+        self._open = done
+        try:
+            told = await connection.execute("COMMIT")
+        except asyncpg.PostgresError as error:
+            if not _is_loss(error):
+                self._open = None  # PostgreSQL says that it did not
+            raise
+        if told != "COMMIT":
+            self._open = None
+            raise StaleError(f"PostgreSQL answered COMMIT with {told}")
+        self._conclude(done)
 
     def _called(self, order: _Order) -> Callable[[], None]:
         """Run one unit; its answer waits for the commit."""
@@ -199,7 +209,6 @@ class PostgresWriter:
 
     async def _roll_back(self) -> None:
         """End the transaction; where that cannot be said, the connection's end ends it."""
-        self._open = None
         if self._link.connection is None:
             return
         try:
@@ -213,13 +222,18 @@ def _announced(batch: list[_Order]) -> tuple[list[tuple[_Order, Reads]], list[Ca
     units: list[tuple[_Order, Reads]] = []
     answers: list[Callable[[], None]] = []
     for order in batch:
-        if order.given_up:
+        if order.given_up or (order.future.done() and not order.future.cancelled()):
             continue
         try:
             units.append((order, order.ordered.reads()))
         except Exception as error:  # noqa: BLE001 - as in running it
             answers.append(partial(order.fail, error))
     return units, answers
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether the connection is gone. asyncpg's word for a value that no column takes is an InterfaceError too."""
+    return isinstance(error, LOST) and not isinstance(error, ValueError)
 
 
 def _fail(batch: list[_Order], why: str, cause: Exception | None = None) -> None:

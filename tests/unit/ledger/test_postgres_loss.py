@@ -125,3 +125,28 @@ async def test_a_database_that_forgot_what_it_confirmed_is_written_no_more(postg
     with pytest.raises(LedgerUnavailableError, match="start anew"):
         await desk.ledger.close()
     assert desk.rows("SELECT count(*) FROM operations") == [(1,)]
+
+
+async def test_a_commit_is_not_forgotten_because_finding_out_fails(proxied, postgres_url):
+    """The database is back, and for a while it has another error for the question."""
+    proxy, desk = proxied
+    writer = desk.ledger._opened.writer
+    proxy.cut, proxy.refuse = Cut.AFTER, True
+    ordered = asyncio.gather(*(desk.do(claims=[claim(limit=100)]) for _ in range(3)))
+    await until(lambda: proxy.cuts)
+    await asyncio.sleep(0.06)
+    other = await asyncpg.connect(postgres_url)
+    await other.execute("ALTER TABLE boots RENAME TO away")
+    proxy.refuse = False
+    await until(lambda: "UndefinedTable" in writer._why)
+    await other.execute("ALTER TABLE away RENAME TO boots")
+    await other.close()
+    assert len(await ordered) == 3
+    assert desk.balance() == (0, 3)
+
+
+async def until(condition):
+    """Wait until something is so."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - no event tells of what goes on inside
+            await asyncio.sleep(0.005)
