@@ -143,7 +143,7 @@ async def measured(report: Report, asked: Namespace, ledger: str, database: Post
 async def _governed(client: GatewayClient, key: str, place: int) -> tuple[float, str]:
     """One order; every second one sells what the one before bought. Milliseconds, and the stages."""
     side = "sell" if place % 2 else "buy"
-    order = {"symbol": "AAPL", "side": side, "type": "market", "quantity": "1", "time_in_force": "day"}
+    order = {"symbol": "AAPL", "side": side, "type": "market", "quantity": _shares(place), "time_in_force": "day"}
     report, start = CallReport(), time.perf_counter()
     operation = await client.execute_tool("place_order", order, key=key, report=report)
     spent = (time.perf_counter() - start) * 1000
@@ -155,11 +155,16 @@ async def _governed(client: GatewayClient, key: str, place: int) -> tuple[float,
     return spent, report.metadata.get("gateway-timing", "")
 
 
+def _shares(place: int) -> str:
+    """A purchase and the sale after it are of one size, and orders that follow closely are no duplicates."""
+    return str(1 + place // 2 % 40)
+
+
 async def _direct(town: Town, session: aiohttp.ClientSession, place: int) -> float:
     """The same order straight at the exchange, with the same two requests that the gateway makes."""
     keys = {"APCA-API-KEY-ID": town.exchange_key_id, "APCA-API-SECRET-KEY": town.exchange_secret}
     side = "sell" if place % 2 else "buy"
-    order = {"symbol": "AAPL", "qty": "1", "side": side, "type": "market", "time_in_force": "day"}
+    order = {"symbol": "AAPL", "qty": _shares(place), "side": side, "type": "market", "time_in_force": "day"}
     url, start = town.exchange.told("url"), time.perf_counter()
     async with session.get(f"{url}/v2/stocks/AAPL/quotes/latest", headers=keys) as reply:
         await reply.read()

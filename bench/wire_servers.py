@@ -48,6 +48,10 @@ class ToolService:
         """The arguments come back as the result."""
         return Operation(id="op-1", tool=request.tool, result_json=request.arguments_json)
 
+    async def dry_run_tool(self, _request: Any, _passage: Any) -> Any:
+        """Not called."""
+        raise NotImplementedError
+
     async def get_operation(self, _request: Any, _passage: Any) -> Any:
         """Not called."""
         raise NotImplementedError

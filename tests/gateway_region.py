@@ -17,7 +17,7 @@ from deploy.place import APIS, INVOKER, SECRET_READER, Place
 from deploy.render import ALL_TO_LATEST, filled_in
 from deploy.yaml_subset import read_yaml
 from localcloud.demo.processes import Processes
-from localcloud.demo.town import AUDIENCE, Around, Plan, configured, exchange_command, vertex_command
+from localcloud.demo.town import AUDIENCE, UNHURRIED, Around, Plan, configured, exchange_command, vertex_command
 from localcloud.google import GoogleConfig, LocalGoogle
 from localcloud.instances import Machine, Region, RegionConfig
 from localcloud.process import clean_environment
@@ -64,7 +64,13 @@ class GatewayRegion:
             vertex_url=self.vertex.told("url"),
             agent_email=PLACE.email("sa-agent"),
         )
-        plan = Plan(exposure_usd_max="5000000", notional_usd_day="5000000", calls_hour="100000", calls_run="100000")
+        plan = Plan(
+            exposure_usd_max="5000000",
+            notional_usd_day="5000000",
+            calls_hour="100000",
+            calls_run="100000",
+            more_limits=UNHURRIED,
+        )
         text = configured(around, ledger, plan)
         for old, new in replaced.items():
             assert old in text

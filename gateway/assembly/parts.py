@@ -156,7 +156,7 @@ def _agents(settings: Settings, toolbox: Toolbox) -> Iterator[RegisteredAgent]:
     ]
     if faults:
         raise SettingsError("agents", faults)
-    limits = {name: limit_profile(name, table) for name, table in file.limits.items()}
+    limits = {name: limit_profile(name, table, file.firm) for name, table in file.limits.items()}
     budgets = [budget(table) for table in file.budgets]
     for table in file.agents:
         yield _agent(file.tenant, table, budgets, limits.get(table.limits))

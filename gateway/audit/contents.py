@@ -6,7 +6,7 @@ import msgspec
 
 KINDS: Final = (
     *("boot", "intent", "outcome", "lost", "reconciled", "resolved", "followed", "withdrawal"),
-    *("refusal", "replay", "halt", "heartbeat", "close"),
+    *("refusal", "denied", "dry_run", "replay", "halt", "latch", "heartbeat", "close"),
 )
 """Every kind of version 1. A record of another kind was not written by a gateway that this verifier knows."""
 

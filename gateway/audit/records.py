@@ -13,11 +13,24 @@ import msgspec
 
 from gateway.audit.redaction import KEY_BYTES_MIN, Veil
 from gateway.terms.aftercare import Watched
-from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk, Unformed
+from gateway.terms.asks import Ask, ChatAsk, CountAsk, DryRunAsk, ReadAsk, ToolAsk, Unformed
+from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
-from gateway.terms.evidence import Evidence, Facts, OperatorAct
-from gateway.terms.ids import BootId, InstanceId
-from gateway.terms.operations import Claim, Failed, Failure, Operation, Outcome, Receipt, State, Succeeded, Unknown
+from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
+from gateway.terms.ids import BootId, InstanceId, OperationId
+from gateway.terms.latches import Reset
+from gateway.terms.operations import (
+    Claim,
+    Failed,
+    Failure,
+    Operation,
+    Outcome,
+    Receipt,
+    Rehearsal,
+    State,
+    Succeeded,
+    Unknown,
+)
 from gateway.terms.overview import Halt, Overview
 from gateway.terms.verdict import Refusal
 
@@ -77,14 +90,36 @@ class Records:
 
     def refusal(self, evidence: Evidence, refusal: Refusal) -> bytes:
         """The record of a refused call of a known caller."""
-        veil = self._veil(evidence)
         fields = self._asked(evidence, whole=False)
         fields |= {
             "rules": refusal.rules or evidence.rules,
             "policy_hash": refusal.policy_hash or evidence.policy_hash,
-            "refusal": _refusal(refusal, veil),
+            "refusal": _refusal(refusal, self._veil(evidence)),
         }
         return self._of_call("refusal", evidence, fields)
+
+    def dry_run(self, evidence: Evidence, rehearsal: Rehearsal) -> bytes:
+        """The record of a dry run: who rehearsed what on which facts, which rules let them, and what it came to."""
+        refusal = rehearsal.refusal
+        fields = self._asked(evidence, whole=False)
+        fields["rehearsal"] = {
+            "rules": rehearsal.rules if refusal is None else refusal.rules,
+            "refusal": None if refusal is None else _refusal(refusal, self._veil(evidence)),
+            "claims": [_claim_fields(claim) for claim in rehearsal.claims],
+        }
+        return self._of_call("dry_run", evidence, fields)
+
+    def denied(self, denied: Denied) -> bytes:
+        """The record of refusals that have none of their own: whose, how many since when, and for which reasons."""
+        fields = {
+            "since_us": denied.since_unix_us,
+            "count": denied.count,
+            "added": denied.added,
+            "reasons": denied.reasons,
+        }
+        return one_line(
+            {"v": VERSION, "kind": "denied", "time_us": denied.until_unix_us, **_caller(denied.caller), **fields}
+        )
 
     def replay(self, evidence: Evidence, operation: Operation) -> bytes:
         """The record of a stored answer that was given again."""
@@ -137,6 +172,15 @@ class Records:
         told = {"ask": act.what, "about": act.about[:ABOUT_LENGTH_MAX], "refusal": _refusal(refusal, None)}
         return self._of_operator("refusal", act, told)
 
+    def latched(self, scope: str, operation: OperationId) -> bytes:
+        """The record of a latch that engaged: this operation was the last execution that it let pass."""
+        return self._of_ledger("latch", {"scope": scope, "engaged": True, "operation": operation})
+
+    def unlatched(self, reset: Reset, act: OperatorAct) -> bytes:
+        """The record of a latch that an operator reset."""
+        fields = {"scope": reset.scope, "engaged": False, "reason": reset.reason, "by": reset.by}
+        return self._of_operator("latch", act, fields)
+
     def close(self) -> bytes:
         """The last record of a boot that ended cleanly: nothing of it may be missing."""
         return self._of_ledger("close", {"boot": self._boot})
@@ -154,9 +198,8 @@ class Records:
         return one_line({**head, **fields})
 
     def _veil(self, evidence: Evidence) -> Veil | None:
-        if isinstance(evidence.ask, ToolAsk):
-            return Veil(evidence.ask, self._redaction_key, evidence.request)
-        return None
+        ask = evidence.ask.rehearsed if isinstance(evidence.ask, DryRunAsk) else evidence.ask
+        return Veil(ask, self._redaction_key, evidence.request) if isinstance(ask, ToolAsk) else None
 
     def _asked(self, evidence: Evidence, *, whole: bool) -> dict[str, object]:
         """Who asked for what; the arguments in full, or of a refused call up to 16 KiB."""
@@ -205,9 +248,11 @@ def _mended(value: object) -> object:
 
 
 def _who(evidence: Evidence) -> dict[str, object]:
-    caller = evidence.caller
+    return {"request": evidence.request, **_caller(evidence.caller)}
+
+
+def _caller(caller: Caller) -> dict[str, object]:
     return {
-        "request": evidence.request,
         "principal": caller.principal,
         "email": caller.email,
         "agent": caller.agent,
@@ -228,6 +273,8 @@ def _ask_fields(ask: Ask | Unformed, veil: Veil | None) -> dict[str, object]:
             return {**fields, "turn": ask.turn, "chat": ask.chat} if ask.turn else dict(fields)
         case CountAsk():
             return {"ask": ask.name, "model": ask.model, "digest": ask.digest.hex()}
+        case DryRunAsk():
+            return _ask_fields(ask.rehearsed, veil) | {"ask": ask.name, "about": ask.rehearsed.name}
         case ReadAsk():
             return {"ask": ask.name, "about": ask.operation}
         case Unformed():

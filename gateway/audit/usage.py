@@ -44,6 +44,8 @@ class _Record(msgspec.Struct):
     claims: list[_Claim] = []
     result: object = None
     account: str = ""
+    added: int = 0
+    """Refusals that this record is the first to tell of."""
 
 
 class _Time(msgspec.Struct):
@@ -101,6 +103,8 @@ class UsageSum:
                 self._ended(told, self._names(told))
             case "refusal" if told.agent:
                 self._used(told, self._names(told)).refusals += 1
+            case "denied":
+                self._used(told, self._names(told)).refusals += told.added
             case kind if kind in _LATER:
                 self._found(told)
 

@@ -17,7 +17,7 @@ def claims(permit: Permit, demand: Demand, operation: OperationId, now_us: int) 
         Claim(
             scope=_scope(permit, budget, operation),
             unit=budget.unit,
-            window=window(budget.window, now_us),
+            window=window(budget.window, now_us, budget.zone),
             limit=budget.amount,
             amount=demand.amounts[budget.unit],
         )

@@ -4,21 +4,27 @@ Every check is made inside the writer's transaction, so there is no moment betwe
 budgets limit nothing: 2,400 of 2,400 were granted against a limit of 1,000 (governance study, section 0).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.ledger.barrier import baseline, most, place
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
+from gateway.ledger.guards import Guarding
 from gateway.ledger.halts import engaged, halt_refusal
+from gateway.ledger.journal import Diary
 from gateway.ledger.repeats import repeat_of
 from gateway.ledger.states import Event, following
-from gateway.ledger.tables import BALANCES, HALTS, Row
+from gateway.ledger.tables import BALANCES, BARRIERS, HALTS
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ToolAsk
-from gateway.terms.money import LONG_MAX, Unit
+from gateway.terms.ids import RuleId
+from gateway.terms.money import LONG_MAX, SIGNED, Unit
 from gateway.terms.operations import Admission, Claim, Operation, OperationKey, Receipt, Replay, Reservation, State
 from gateway.terms.verdict import Kind, Refusal
 
 FIRST_FENCE: Final = 1
+
+_SIGNED_NAMES: Final = {Unit.EXPOSURE: "exposure", Unit.POSITION: "position"}
 
 
 class AdmissionError(Exception):
@@ -31,32 +37,36 @@ class Admitting:
 
     admission: Admission
     now_unix_us: int
+    diary: Diary
 
     def reads(self) -> Reads:
-        """The key, the switches of all its scopes, and the balances of its claims."""
+        """The key, the switches of all its scopes, the balances and barriers of its claims, and its guards."""
         admission = self.admission
         return Reads(
             keys=(admission.key,),
             watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
-            rows=tuple((BALANCES, _place(claim)) for claim in admission.claims),
+            rows=(
+                *((BALANCES, place(claim)) for claim in admission.claims),
+                *((BARRIERS, place(claim)) for claim in admission.claims if claim.barrier is not None),
+                *self._guarding.rows(),
+            ),
         )
 
     def __call__(self, book: Book) -> Reservation | Replay | Refusal:
         """See `Ledger.admit`. Nothing is taken before all is found to fit."""
-        admission = self.admission
-        described = _described(admission.permit.ask)
-        _refuse_defects(admission)
-        verdict = (
-            _halted(book, admission) or _repeated(book, admission.key, described.digest) or _exhausted(book, admission)
-        )
+        verdict = self.verdict(book)
         if verdict is not None:
             return verdict
-        holds = tuple(Hold(_place(claim), claim.amount) for claim in admission.claims)
-        for hold in holds:
+        admission = self.admission
+        holds = tuple(Hold(place(claim), claim.amount) for claim in admission.claims)
+        for claim, hold in zip(admission.claims, holds, strict=True):
             held, spent = book.balance(hold.place)
+            if claim.barrier is not None:
+                book.put(BARRIERS, hold.place, baseline(book, claim, held + spent, self.now_unix_us))
             book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
         intent = book.append(admission.record)
-        book.add(_stored(self, described, intent), holds)
+        book.add(_stored(self, _described(admission.permit.ask), intent), holds)
+        self._guarding.count(book, self.diary)
         return Reservation(
             operation=admission.operation,
             permit=admission.permit,
@@ -64,7 +74,59 @@ class Admitting:
             claims=admission.claims,
             fence=FIRST_FENCE,
             intent=intent,
+            guards=admission.guards,
         )
+
+    def verdict(self, book: Book) -> Replay | Refusal | None:
+        """Everything that can stand against it; nothing is changed."""
+        admission = self.admission
+        described = _described(admission.permit.ask)
+        _refuse_defects(admission)
+        found = (
+            _halted(book, admission)
+            or _repeated(book, admission.key, described.digest)
+            or self._exhausted(book)
+            or self._guarding.refused(book)
+        )
+        return replace(found, policy_hash=admission.permit.policy_hash) if isinstance(found, Refusal) else found
+
+    def _exhausted(self, book: Book) -> Refusal | None:
+        """The first claim, in the given order, that does not fit."""
+        for claim in self.admission.claims:
+            if claim.amount == 0 and claim.unit in SIGNED:
+                continue
+            held, spent = book.balance(place(claim))
+            left = claim.limit - held - spent
+            # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
+            if not (claim.amount <= claim.limit <= LONG_MAX and claim.amount <= left) or held + claim.amount > LONG_MAX:
+                return _over(claim, max(0, left))
+            step = most(book, claim, held + spent, self.now_unix_us)
+            if step is not None and claim.amount > step:
+                return _too_far(claim, step)
+        return None
+
+    @property
+    def _guarding(self) -> Guarding:
+        return Guarding(self.admission.guards, self.admission.operation, self.now_unix_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """The unit of work that says what admitting would say, by the same rules, and changes nothing."""
+
+    admitting: Admitting
+
+    def reads(self) -> Reads:
+        """What admitting reads; it is only looked at."""
+        reads = self.admitting.reads()
+        return Reads(keys=reads.keys, watched=(*reads.watched, *reads.rows))
+
+    def __call__(self, book: Book) -> Refusal | None:
+        """See `Ledger.weigh`."""
+        verdict = self.admitting.verdict(book)
+        if isinstance(verdict, Replay):
+            raise AdmissionError("what is weighed has a key of its own: it cannot be a repeat")
+        return verdict
 
 
 def _halted(book: Book, admission: Admission) -> Refusal | None:
@@ -89,25 +151,13 @@ def _refuse_defects(admission: Admission) -> None:
             raise AdmissionError(f"a claim of {claim.amount} {claim.unit} is negative: charge it when it settles")
 
 
-def _exhausted(book: Book, admission: Admission) -> Refusal | None:
-    """The first claim, in the given order, that does not fit."""
-    for claim in admission.claims:
-        held, spent = book.balance(_place(claim))
-        left = claim.limit - held - spent
-        # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
-        if not (claim.amount <= claim.limit <= LONG_MAX and claim.amount <= left and held + claim.amount <= LONG_MAX):
-            return _over(claim, max(0, left), admission.permit.policy_hash)
-    return None
-
-
-def _over(claim: Claim, left: int, policy_hash: str) -> Refusal:
-    if claim.unit is Unit.EXPOSURE:
-        return Refusal(
-            kind=Kind.FORBIDDEN,
-            reason="limit.exposure",
-            sentence=f"The exposure of {claim.scope} may be {claim.limit} {claim.unit}; {left} are left and this order"
-            f" needs {claim.amount}. Order less, reduce the exposure first, or ask the operator.",
-            policy_hash=policy_hash,
+def _over(claim: Claim, left: int) -> Refusal:
+    if claim.unit in SIGNED:
+        what = _SIGNED_NAMES[claim.unit]
+        return _limit(
+            f"limit.{what}",
+            f"The {what} of {claim.scope} may be {claim.limit} {claim.unit}; {left} are left and this order"
+            f" needs {claim.amount}. Order less, reduce the {what} first, or ask the operator.",
         )
     when = "" if claim.window == "total" else " wait for the next window,"
     return Refusal(
@@ -115,12 +165,20 @@ def _over(claim: Claim, left: int, policy_hash: str) -> Refusal:
         reason=f"budget.{claim.unit}",
         sentence=f"The budget of {claim.scope} in {claim.window} is {claim.limit} {claim.unit}; {left} are left and"
         f" this call needs {claim.amount}. Ask for less,{when} or ask the operator to raise it.",
-        policy_hash=policy_hash,
     )
 
 
-def _place(claim: Claim) -> Row:
-    return claim.scope, claim.unit.value, claim.window
+def _too_far(claim: Claim, step: int) -> Refusal:
+    what = _SIGNED_NAMES.get(claim.unit, claim.unit.value)
+    return _limit(
+        "limit.barrier",
+        f"The {what} of {claim.scope} may grow by {step} {claim.unit} more in this window, and this order needs"
+        f" {claim.amount}: one window takes only a part of what was left at its beginning. Order less, or later.",
+    )
+
+
+def _limit(reason: str, sentence: str) -> Refusal:
+    return Refusal(kind=Kind.FORBIDDEN, reason=reason, sentence=sentence, rules=(RuleId(reason),))
 
 
 def _stored(admitting: Admitting, described: "_Described", intent: Receipt) -> Stored:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.terms.ids import BootId, InstanceId
+from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Operation, Receipt, State
 
 
@@ -33,6 +33,10 @@ class Diary(Protocol):
 
     def lost(self, operation: Operation, state: State) -> bytes:
         """An operation whose owner stopped without an outcome, and what it counts as therefore."""
+        ...
+
+    def latched(self, scope: str, operation: OperationId) -> bytes:
+        """A latch that engaged with this operation."""
         ...
 
     def close(self) -> bytes:

@@ -17,17 +17,19 @@ from typing import Final
 
 import asyncpg
 
-from gateway.ledger.admission import Admitting
+from gateway.ledger.admission import Admitting, Weighing
 from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import LastBoot, Owner, Search
+from gateway.ledger.guards import Metering
 from gateway.ledger.halts import Marking, Setting, halt_refusal
 from gateway.ledger.journal import Chain, Diary
+from gateway.ledger.latches import Resetting
 from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
 from gateway.ledger.losing import LOST_AT_ONCE, Losing, expired
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
-from gateway.ledger.postgres_overview import halts, listed, overview, record
+from gateway.ledger.postgres_overview import halts, latches, listed, overview, record
 from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
 from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
@@ -40,11 +42,13 @@ from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import BootId, OperationId
+from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import (
     Admission,
     Failed,
     Operation,
     OperationKey,
+    Rate,
     Receipt,
     Replay,
     Reservation,
@@ -141,7 +145,15 @@ class PostgresLedger:
 
     async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
         """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Admitting(admission, self._clock.unix_us()))
+        return await self._now_open().writer.do(self._admitting(admission))
+
+    async def weigh(self, admission: Admission) -> Refusal | None:
+        """What `admit` would refuse this admission for now; nothing is taken. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Weighing(self._admitting(admission)))
+
+    async def meter(self, rate: Rate) -> Refusal | None:
+        """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
 
     async def settle(self, settlement: Settlement) -> Operation:
         """Make outcome, charges and record durable in one commit.
@@ -211,6 +223,17 @@ class PostgresLedger:
     async def record(self, receipt: Receipt) -> bytes | None:
         """See `Oversight`."""
         return await self._now_open().reader.ask(lambda connection: record(connection, receipt))
+
+    async def latches(self) -> tuple[Latched, ...]:
+        """See `Oversight`."""
+        return await self._now_open().reader.ask(latches)
+
+    async def reset_latch(self, reset: Reset, record: bytes) -> Receipt | None:
+        """See `Oversight`."""
+        return await self._now_open().writer.do(Resetting(reset, record, self._clock.unix_us()))
+
+    def _admitting(self, admission: Admission) -> Admitting:
+        return Admitting(admission, self._clock.unix_us(), self._diary)
 
     async def _begun(self, before: LastBoot | None) -> _Opened:
         links = Link(self._url), Link(self._url)

@@ -4,9 +4,11 @@ from typing import Final, cast
 
 from gateway.ledger import rows
 from gateway.ledger.halts import UNFINISHED
+from gateway.ledger.latches import ENGAGED, latched
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.tables import Row
 from gateway.terms.ids import OperationId
+from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import Receipt
 from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
@@ -28,6 +30,11 @@ _LISTED: Final = (
     f"SELECT {rows.COLUMNS} FROM operations WHERE number < $1 AND ($2::text[] = '{{}}' OR state = ANY($2))"  # noqa: S608 - constants
     " AND (NOT $3::boolean OR (state = 'unknown' AND look_unix_us IS NULL)) ORDER BY number DESC LIMIT $4"
 )
+
+
+async def latches(connection: Connection) -> tuple[Latched, ...]:
+    """The latches that are engaged."""
+    return tuple(latched(tuple(row)) for row in await connection.fetch(ENGAGED))
 
 
 async def halts(connection: Connection) -> tuple[HaltStanding, ...]:

@@ -131,9 +131,54 @@ _CARE: Final = (
 )
 """See `sqlite_schema`."""
 
+_SIGNED_BALANCES: Final = """
+ALTER TABLE balances DROP CONSTRAINT balances_check,
+    ADD CONSTRAINT balances_signed CHECK (spent >= 0 OR unit IN ('exposure_micro_usd', 'position_nano'))
+"""
+
+_RATES: Final = """
+CREATE TABLE rates(
+    scope TEXT PRIMARY KEY,
+    due_unix_us BIGINT NOT NULL
+) WITH (fillfactor = 50)
+"""
+
+_SIGHTINGS: Final = """
+CREATE TABLE sightings(
+    scope TEXT NOT NULL,
+    bucket BIGINT NOT NULL CHECK (bucket BETWEEN 0 AND 255),
+    entries BYTEA NOT NULL,
+    PRIMARY KEY (scope, bucket)
+) WITH (fillfactor = 50)
+"""
+
+_LATCHES: Final = """
+CREATE TABLE latches(
+    scope TEXT PRIMARY KEY,
+    engaged BIGINT NOT NULL CHECK (engaged IN (0, 1)),
+    operation TEXT NOT NULL,
+    set_unix_us BIGINT NOT NULL,
+    reset_by TEXT NOT NULL,
+    reset_reason TEXT NOT NULL,
+    reset_unix_us BIGINT NOT NULL
+)
+"""
+
+_BARRIERS: Final = """
+CREATE TABLE barriers(
+    scope TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    time_window TEXT NOT NULL,
+    began_unix_us BIGINT NOT NULL,
+    taken BIGINT NOT NULL,
+    PRIMARY KEY (scope, unit, time_window)
+) WITH (fillfactor = 50)
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
+    (_SIGNED_BALANCES, _RATES, _SIGHTINGS, _LATCHES, _BARRIERS),
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 

@@ -6,10 +6,11 @@ from typing import Final
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Reads, Stored
+from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError, SettlementError
-from gateway.terms.money import LONG_MAX, Unit
+from gateway.terms.money import LONG_MAX, SIGNED, Unit
 from gateway.terms.operations import (
     Failed,
     Loss,
@@ -34,12 +35,12 @@ class Settling:
     settlement: Settlement
 
     def reads(self) -> Reads:
-        """The operation, and the balances that its claims are held in."""
+        """The operation, the balances that its claims are held in, and what a failure takes back of its guards."""
         reservation = self.settlement.reservation
-        return Reads(
-            operations=(reservation.operation,),
-            rows=tuple((BALANCES, (claim.scope, claim.unit, claim.window)) for claim in reservation.claims),
-        )
+        balances = tuple((BALANCES, (claim.scope, claim.unit, claim.window)) for claim in reservation.claims)
+        failed = isinstance(self.settlement.outcome, Failed)
+        forgotten = forgettable(reservation.guards) if failed else ()
+        return Reads(operations=(reservation.operation,), rows=(*balances, *forgotten))
 
     def __call__(self, book: Book) -> Operation:
         """See `Ledger.settle`."""
@@ -54,6 +55,8 @@ class Settling:
             move(book, held, changed)
         else:
             changed = kept(held)
+        if isinstance(outcome, Failed):
+            forget(book, reservation.guards, reservation.operation)
         look_us = look(before, outcome, self.settlement.look_unix_us)
         book.change(before, before._replace(operation=operation, look_unix_us=look_us), changed)
         return operation
@@ -96,14 +99,14 @@ def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[S
 
 
 def charges_of(outcome: Outcome) -> dict[Unit, int]:
-    """The charges by unit. Only exposure can be charged negatively: a sale gives back what a purchase took."""
+    """The charges by unit. Only what is signed can be charged negatively: a sale gives back what a purchase took."""
     charges: dict[Unit, int] = {}
     if isinstance(outcome, Succeeded | Failed):
         for unit, amount in outcome.charges:
             if unit in charges:
                 raise SettlementError(f"two charges of {unit}: add them up")
-            if abs(amount) > LONG_MAX or (amount < 0 and unit is not Unit.EXPOSURE):
-                raise SettlementError(f"{amount} {unit} cannot be charged: only exposure is given back")
+            if abs(amount) > LONG_MAX or (amount < 0 and unit not in SIGNED):
+                raise SettlementError(f"{amount} {unit} cannot be charged: only exposure and position are given back")
             charges[unit] = amount
     return charges
 
@@ -124,7 +127,7 @@ def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
         released = hold.amount if hold.state in {"held", "kept"} else 0
         now = Balance(was.held - released, was.spent - hold.charged + after.charged)
         _, unit, _ = hold.place
-        if now.held < 0 or (now.spent < 0 and unit != Unit.EXPOSURE):
+        if now.held < 0 or (now.spent < 0 and unit not in SIGNED):
             raise LedgerUnavailableError(f"the balance {hold.place} is wrong: run `gateway ledger check`")
         if abs(now.spent) > LONG_MAX:
             raise LedgerUnavailableError(f"the balance {hold.place} would pass 64 bits: nothing was charged")

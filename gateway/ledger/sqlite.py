@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.ledger import rows
-from gateway.ledger.admission import Admitting
+from gateway.ledger.admission import Admitting, Weighing
 from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
 from gateway.ledger.entries import Search, Stored
+from gateway.ledger.guards import Metering
 from gateway.ledger.halts import Marking, Setting
 from gateway.ledger.journal import Chain, Diary
+from gateway.ledger.latches import Resetting
 from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
 from gateway.ledger.losing import Losing, expired
 from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
 from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
-from gateway.ledger.sqlite_overview import halts, listed, overview, record, stopped
+from gateway.ledger.sqlite_overview import halts, latches, listed, overview, record, stopped
 from gateway.ledger.sqlite_writer import Writer
 from gateway.ledger.states import OPEN
 from gateway.ledger.tables import Row
@@ -29,11 +31,13 @@ from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
+from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import (
     Admission,
     Failed,
     Operation,
     OperationKey,
+    Rate,
     Receipt,
     Replay,
     Reservation,
@@ -126,7 +130,15 @@ class SqliteLedger:
 
     async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
         """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Admitting(admission, self._clock.unix_us()))
+        return await self._now_open().writer.do(self._admitting(admission))
+
+    async def weigh(self, admission: Admission) -> Refusal | None:
+        """What `admit` would refuse this admission for now; nothing is taken. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Weighing(self._admitting(admission)))
+
+    async def meter(self, rate: Rate) -> Refusal | None:
+        """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
+        return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
 
     async def settle(self, settlement: Settlement) -> Operation:
         """Make outcome, charges and record durable in one commit.
@@ -192,6 +204,17 @@ class SqliteLedger:
     async def record(self, receipt: Receipt) -> bytes | None:
         """See `Oversight`."""
         return self._look(lambda reader: record(reader, receipt))
+
+    async def latches(self) -> tuple[Latched, ...]:
+        """See `Oversight`."""
+        return self._look(latches)
+
+    async def reset_latch(self, reset: Reset, record: bytes) -> Receipt | None:
+        """See `Oversight`."""
+        return await self._now_open().writer.do(Resetting(reset, record, self._clock.unix_us()))
+
+    def _admitting(self, admission: Admission) -> Admitting:
+        return Admitting(admission, self._clock.unix_us(), self._diary)
 
     def _now_open(self) -> _Opened:
         if self._opened is None:

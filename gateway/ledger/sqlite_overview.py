@@ -5,9 +5,11 @@ from typing import Final
 
 from gateway.ledger import rows
 from gateway.ledger.halts import UNFINISHED, halt_refusal
+from gateway.ledger.latches import ENGAGED, latched
 from gateway.ledger.repeats import not_owned
 from gateway.ledger.sqlite_book import BY_ID
 from gateway.terms.ids import OperationId
+from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import Receipt, Reservation
 from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
@@ -35,6 +37,11 @@ def stopped(reader: sqlite3.Connection, reservation: Reservation, scopes: tuple[
             return halt_refusal(found, reason, reservation.permit.policy_hash)
     row = reader.execute(BY_ID, (reservation.operation,)).fetchone()
     return not_owned(reservation, None if row is None else rows.stored(row))
+
+
+def latches(reader: sqlite3.Connection) -> tuple[Latched, ...]:
+    """The latches that are engaged."""
+    return tuple(map(latched, reader.execute(ENGAGED).fetchall()))
 
 
 def halts(reader: sqlite3.Connection) -> tuple[HaltStanding, ...]:

@@ -131,9 +131,70 @@ _CARE: Final = (
 `look_unix_us` is when somebody must look for it: of an unknown operation without one, a person decides.
 """
 
+_SIGNED_BALANCES: Final = """
+CREATE TABLE signed_balances(
+    scope TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    time_window TEXT NOT NULL,
+    held INTEGER NOT NULL CHECK (held >= 0),
+    spent INTEGER NOT NULL CHECK (spent >= 0 OR unit IN ('exposure_micro_usd', 'position_nano')),
+    PRIMARY KEY (scope, unit, time_window)
+) STRICT, WITHOUT ROWID
+"""
+"""A position may be negative too, for the same reason as an exposure; a CHECK only changes with its table."""
+
+_RATES: Final = """
+CREATE TABLE rates(
+    scope TEXT PRIMARY KEY,
+    due_unix_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID
+"""
+
+_SIGHTINGS: Final = """
+CREATE TABLE sightings(
+    scope TEXT NOT NULL,
+    bucket INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 255),
+    entries BLOB NOT NULL,
+    PRIMARY KEY (scope, bucket)
+) STRICT
+"""
+
+_LATCHES: Final = """
+CREATE TABLE latches(
+    scope TEXT PRIMARY KEY,
+    engaged INTEGER NOT NULL CHECK (engaged IN (0, 1)),
+    operation TEXT NOT NULL,
+    set_unix_us INTEGER NOT NULL,
+    reset_by TEXT NOT NULL,
+    reset_reason TEXT NOT NULL,
+    reset_unix_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID
+"""
+
+_BARRIERS: Final = """
+CREATE TABLE barriers(
+    scope TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    time_window TEXT NOT NULL,
+    began_unix_us INTEGER NOT NULL,
+    taken INTEGER NOT NULL,
+    PRIMARY KEY (scope, unit, time_window)
+) STRICT, WITHOUT ROWID
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
+    (
+        _SIGNED_BALANCES,
+        "INSERT INTO signed_balances SELECT scope, unit, time_window, held, spent FROM balances",
+        "DROP TABLE balances",
+        "ALTER TABLE signed_balances RENAME TO balances",
+        _RATES,
+        _SIGHTINGS,
+        _LATCHES,
+        _BARRIERS,
+    ),
 )
 """The statements that lead from version N to N + 1 of `PRAGMA user_version`; what was released is never changed."""
 

@@ -50,6 +50,40 @@ HALTS: Final = Table(
 )
 """The switches that stop a scope."""
 
+RATES: Final = Table("rates", key=(("scope", "text"),), values=(("due_unix_us", "bigint"),), lock=11)
+"""When the next event of a rate would come at its long-run distance; one row for each agent and venue or quota."""
+
+SIGHTINGS: Final = Table(
+    "sightings",
+    key=(("scope", "text"), ("bucket", "bigint")),
+    values=(("entries", "bytea"),),
+    lock=12,
+)
+"""What was executed lately, see `gateway.ledger.sightings`; 256 rows for each scope at most."""
+
+LATCHES: Final = Table(
+    "latches",
+    key=(("scope", "text"),),
+    values=(
+        ("engaged", "bigint"),
+        ("operation", "text"),
+        ("set_unix_us", "bigint"),
+        ("reset_by", "text"),
+        ("reset_reason", "text"),
+        ("reset_unix_us", "bigint"),
+    ),
+    lock=13,
+)
+"""What too many executions of one kind stopped, and who last let it go on."""
+
+BARRIERS: Final = Table(
+    "barriers",
+    key=(("scope", "text"), ("unit", "text"), ("time_window", "text")),
+    values=(("began_unix_us", "bigint"), ("taken", "bigint")),
+    lock=14,
+)
+"""What was taken of a limit when the present step of its barrier began."""
+
 
 def storable(value: Value) -> Value:
     """A text as every backend can keep it: no NUL, which PostgreSQL has not, and no half of a surrogate pair."""

@@ -3,10 +3,12 @@
 from datetime import date
 from typing import Final
 
-from gateway.settings.file import BUDGET_SCALES, BudgetTable, LimitTable
+from gateway.settings.file import BUDGET_SCALES, BudgetTable
+from gateway.settings.forms import zone
+from gateway.settings.limit_tables import FirmTable, LimitTable
 from gateway.settings.model_tables import ModelTable, Priced, TargetTable
 from gateway.terms.caller import Budget
-from gateway.terms.limits import LimitProfile
+from gateway.terms.limits import BarrierLimit, LimitProfile, MessageRate, RepeatLimit, Scopes
 from gateway.terms.models import DatedPrice, Price
 from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit, scaled
 
@@ -18,8 +20,8 @@ _UNITS: Final = {
 }
 
 
-def limit_profile(name: str, table: LimitTable) -> LimitProfile:
-    """A `[limits.NAME]` table in billionths of units and millionths of dollars."""
+def limit_profile(name: str, table: LimitTable, firm: FirmTable) -> LimitProfile:
+    """A `[limits.NAME]` table with `[firm]`, in billionths of units and millionths of dollars."""
     return LimitProfile(
         name=name,
         quantity_max=NanoUnits(scaled(table.quantity_max, NANO)),
@@ -27,13 +29,31 @@ def limit_profile(name: str, table: LimitTable) -> LimitProfile:
         collar_bps=table.collar_bps,
         reference_age_ms_max=table.reference_age_ms_max,
         exposure_max=_micro(table.exposure_usd_max),
+        agent_exposure_max=_micro(table.agent_exposure_usd_max) if table.agent_exposure_usd_max else None,
+        firm_exposure_max=_micro(firm.exposure_usd_max) if firm.exposure_usd_max else None,
+        position_max=Scopes(
+            agent=_nano(table.position_max), account=_nano(table.account_position_max), firm=_nano(firm.position_max)
+        ),
+        duplicate_window_ms=table.duplicate_window_ms,
+        messages=MessageRate(
+            per_minute=table.messages_per_minute, burst=table.message_burst, cancel_reserve=table.cancel_reserve
+        ),
+        repeats=RepeatLimit(executions=table.repeats_max, window_ms=table.repeats_window_ms)
+        if table.repeats_max
+        else None,
+        # All of what is left in one step is no barrier.
+        barrier=BarrierLimit(gamma_bps=table.barrier_gamma_bps, window_ms=table.barrier_window_ms)
+        if table.barrier_gamma_bps < 10_000
+        else None,
+        restricted=frozenset((*table.restricted, *firm.restricted)),
     )
 
 
 def budget(table: BudgetTable) -> Budget:
     """A `[[budgets]]` table in its unit: tokens, calls, or millionths of dollars."""
     amount = scaled(table.amount, BUDGET_SCALES[table.unit])
-    return Budget(scope=table.scope, unit=_UNITS[table.unit], window=table.window, amount=amount)
+    where = zone(table.time_zone)
+    return Budget(scope=table.scope, unit=_UNITS[table.unit], window=table.window, amount=amount, zone=where)
 
 
 def prices(target: TargetTable | ModelTable, model: ModelTable) -> tuple[DatedPrice, ...]:
@@ -59,6 +79,10 @@ def _price(table: Priced) -> Price:
 def _midnight_us(day: str) -> int:
     """The beginning of a day in UTC, in microseconds of Unix time."""
     return (date.fromisoformat(day) - date(1970, 1, 1)).days * 86_400_000_000
+
+
+def _nano(text: str) -> NanoUnits | None:
+    return NanoUnits(scaled(text, NANO)) if text else None
 
 
 def _micro(text: str) -> MicroUsd:

@@ -9,18 +9,18 @@ from typing import Final, Literal
 
 from gateway.identity.token import EMAIL, SUBJECT
 from gateway.settings import forms
-from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults
+from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults, zone_faults
+from gateway.settings.limit_tables import FirmTable, LimitTable, QuotaTable
 from gateway.settings.model_tables import ModelTable
 from gateway.settings.serving import serving_faults
 from gateway.settings.table import Table
 from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable, network_faults
 from gateway.settings.upstream_tables import UpstreamTable
 from gateway.terms.ids import TOOL_NAME
-from gateway.terms.money import MICRO, NANO
+from gateway.terms.money import MICRO
 
 GOOGLE_CERTS: Final = "https://www.googleapis.com/oauth2/v3/certs"
 
-REFERENCE_AGE_MS_MAX: Final = 3_600_000
 ACCEPTANCE_S_MAX: Final = 86_400
 RESUME_S_MAX: Final = 300
 RESUME_KIB_MIN: Final = 64
@@ -97,28 +97,12 @@ class BudgetTable(Table, frozen=True, kw_only=True):
     unit: Literal["tokens", "cost_usd", "calls", "notional_usd"]
     window: Literal["hour", "day", "month", "total"]
     amount: str
+    time_zone: str = "UTC"
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
         yield from amount_faults("amount", self.amount, BUDGET_SCALES[self.unit])
-
-
-class LimitTable(Table, frozen=True, kw_only=True):
-    """`[limits.NAME]`: what one order, and all that is open, may come to."""
-
-    quantity_max: str
-    notional_usd_max: str
-    collar_bps: int
-    reference_age_ms_max: int
-    exposure_usd_max: str
-
-    def faults(self) -> Iterator[str]:
-        """See `Table`."""
-        yield from amount_faults("quantity_max", self.quantity_max, NANO)
-        yield from amount_faults("notional_usd_max", self.notional_usd_max, MICRO)
-        yield from range_faults("collar_bps", self.collar_bps, 1, 10_000)
-        yield from range_faults("reference_age_ms_max", self.reference_age_ms_max, 1, REFERENCE_AGE_MS_MAX)
-        yield from amount_faults("exposure_usd_max", self.exposure_usd_max, MICRO)
+        yield from zone_faults("time_zone", self.time_zone)
 
 
 class AgentTable(Table, frozen=True, kw_only=True):
@@ -231,6 +215,8 @@ class File(Table, frozen=True, kw_only=True):
     operators: list[OperatorTable] = []
     budgets: list[BudgetTable] = []
     limits: dict[str, LimitTable] = {}
+    firm: FirmTable = FirmTable()
+    quotas: QuotaTable = QuotaTable()
     web: WebTable = WebTable()
     tls: TlsTable | None = None
     streams: StreamsTable = StreamsTable()

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from functools import cache
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -68,7 +70,10 @@ AUDIENCE: Final = Form(
     pattern=re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,200}[A-Za-z0-9._~%-])?"),
     advice="write the service's URL as agents ask tokens for it: https://, and no slash at the end",
 )
-
+SYMBOL: Final = Form(
+    pattern=re.compile(r"[A-Z0-9][A-Z0-9./-]{0,31}"),
+    advice="write the ticker symbol in capital letters, as orders name it",
+)
 ORIGIN: Final = Form(
     pattern=re.compile(r"https?://[a-z0-9.-]{1,253}(?::[0-9]{1,5})?"),
     advice="write an origin as browsers say it, such as https://console.example.com",
@@ -106,6 +111,40 @@ def amount_faults(field: str, text: str, scale: int, most: int | None = None) ->
         return
     if most is not None and value > most * scale:
         yield f"{field}: {shown(text)} will not do: write at most {most}"
+
+
+def optional_amount_faults(field: str, text: str, scale: int) -> Iterator[str]:
+    """An amount that may be left out, and otherwise cannot be read."""
+    if text:
+        yield from amount_faults(field, text, scale)
+
+
+def symbol_faults(field: str, symbols: list[str]) -> Iterator[str]:
+    """Symbols that no order could be written with: a restriction that matches nothing is a mistake."""
+    for symbol in symbols:
+        yield from SYMBOL.faults(field, symbol)
+    yield from twice_faults(field, symbols)
+
+
+def zone_faults(field: str, name: str) -> Iterator[str]:
+    """A time zone that this machine does not know."""
+    try:
+        zone(name)
+    except ValueError:
+        yield f'{field}: {shown(name)} will not do: write an IANA name such as "UTC" or "America/New_York"'
+
+
+@cache
+def zone(name: str) -> tzinfo:
+    """The time zone of an IANA name, or raise ValueError. Only who uses another one than UTC reads the database."""
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - see above
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, KeyError) as error:  # `ZoneInfoNotFoundError` is a KeyError, and a folder an OSError
+        raise ValueError(name) from error
 
 
 def range_faults(field: str, value: int, least: int, most: int) -> Iterator[str]:

@@ -154,7 +154,19 @@ class ReadAsk:
         return self.what
 
 
-Ask = ToolAsk | ChatAsk | CountAsk | ReadAsk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRunAsk:
+    """A question what a tool call would come to, which has the tool's form."""
+
+    rehearsed: ToolAsk
+
+    @property
+    def name(self) -> str:
+        """What the record calls this ask."""
+        return "dry_run"
+
+
+Ask = ToolAsk | ChatAsk | CountAsk | ReadAsk | DryRunAsk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +174,7 @@ class Unformed:
     """A request of a known caller that has not the form of an ask yet: if it never gets it, this is on record."""
 
     what: str
-    """`execute_tool`, `chat`, `count_tokens` or `get_operation`."""
+    """`execute_tool`, `dry_run`, `chat`, `count_tokens` or `get_operation`."""
     about: str
     """Which tool, model or operation it names, as received: any text of any length."""
 

@@ -1,6 +1,7 @@
 """Who is calling: what a verified token says, joined with what the operator registered."""
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 
 from gateway.terms.ids import AgentName, ModelName, OperatorName, Principal, TeamName, TenantName, ToolName
 from gateway.terms.limits import LimitProfile
@@ -24,8 +25,10 @@ class Budget:
     """`tenant:NAME`, `team:NAME`, `agent:NAME`, `account:NAME`, or `run` (one for each run id)."""
     unit: Unit
     window: str
-    """`hour`, `day`, `month` (UTC) or `total`."""
+    """`hour`, `day`, `month` or `total`."""
     amount: int
+    zone: tzinfo = UTC
+    """Whose hours, days and months they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,21 @@ Facts = Mapping[str, int | str | bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """Refusals of one caller that have no record of their own."""
+
+    caller: Caller
+    since_unix_us: int
+    until_unix_us: int
+    count: int
+    """All since then, also those that an earlier sum with the same beginning told."""
+    added: int
+    """Those that no earlier sum told."""
+    reasons: Mapping[str, int]
+    """How many for each reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Who asked for what, when, on which facts, and which rules decided."""
 

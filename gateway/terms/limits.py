@@ -44,8 +44,51 @@ DRAIN_S: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scopes:
+    """A limit in three scopes; None where a scope has none."""
+
+    agent: int | None = None
+    """Of the agent alone."""
+    account: int | None = None
+    """Of the account at the venue, over all agents."""
+    firm: int | None = None
+    """Of the tenant, over all accounts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRate:
+    """How fast an agent may send messages to one venue: new orders, changes and cancels (RTS 6 Art. 15(1)(d))."""
+
+    per_minute: int
+    burst: int
+    """How many may come at once after a quiet time."""
+    cancel_reserve: int
+    """So many more only cancels may take: whatever else was sent, an open order can be taken back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatLimit:
+    """After so many executions of the same strategy the agent's tool is latched (RTS 6 Art. 15(3))."""
+
+    executions: int
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarrierLimit:
+    """One window may take at most this part of what was left of an exposure at its beginning."""
+
+    gamma_bps: int
+    """In hundredths of a per cent, 1 to 10,000."""
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitProfile:
-    """What one agent may order (SEC 15c3-5 (c)(1), RTS 6 Art. 15; governance study, table 5.3)."""
+    """What one agent may order (SEC 15c3-5 (c)(1), RTS 6 Art. 15; governance study, table 5.3).
+
+    What has a default is not limited without a value; `[limits.NAME]` of the configuration gives each one.
+    """
 
     name: str
     quantity_max: NanoUnits
@@ -58,3 +101,16 @@ class LimitProfile:
     """An older reference price is no reference."""
     exposure_max: MicroUsd
     """Of the account: what was bought and not sold, and every open or unknown order."""
+    agent_exposure_max: MicroUsd | None = None
+    """Of this agent's own orders; None: as the account's."""
+    firm_exposure_max: MicroUsd | None = None
+    """Of the tenant, over all its accounts; None: as the account's."""
+    position_max: Scopes = Scopes()
+    """Of one symbol, in `NanoUnits`: bought and not sold, and every open or unknown order."""
+    duplicate_window_ms: int = 0
+    """For so long the account takes no second order with the same symbol, side, price and quantity."""
+    messages: MessageRate | None = None
+    repeats: RepeatLimit | None = None
+    barrier: BarrierLimit | None = None
+    restricted: frozenset[str] = frozenset()
+    """Symbols that are never traded, in either direction, by this agent or by anyone of its tenant."""

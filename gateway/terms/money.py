@@ -31,6 +31,12 @@ class Unit(StrEnum):
     CALLS = "calls"
     NOTIONAL = "notional_micro_usd"
     EXPOSURE = "exposure_micro_usd"
+    POSITION = "position_nano"
+    """Billionths of a share or coin of one symbol."""
+
+
+SIGNED: Final = frozenset({Unit.EXPOSURE, Unit.POSITION})
+"""What can be given back: it may be charged negatively, and a claim of 0 of it never meets its limit."""
 
 
 def scaled(text: str, scale: int) -> int:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.terms.gcra import Pace
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
+from gateway.terms.limits import BarrierLimit
 from gateway.terms.money import Unit
-from gateway.terms.verdict import Permit
+from gateway.terms.verdict import Permit, Refusal
 
 
 class State(StrEnum):
@@ -84,7 +86,8 @@ class Claim:
     """`amount` of `unit` to be held in `scope` for one `window`, if the sum stays within `limit`.
 
     `window` is the window's start, for example `day:2026-11-23`, or `total`. An amount of 0 is held too: settling may
-    charge it. Exposure is a claim like any other; what reduces it is charged negatively.
+    charge it. Exposure and position are claims like any other, but what reduces them is charged negatively, and so a
+    claim of 0 of them passes also beyond the limit: who is over it must be able to come back.
     """
 
     scope: str
@@ -92,6 +95,47 @@ class Claim:
     window: str
     limit: int
     amount: int
+    barrier: BarrierLimit | None = None
+    """At most such a part of what is left of the limit may be taken in one step of time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """One message of a stream of them."""
+
+    scope: str
+    """Whose messages to whom, for example `agent:trader@alpaca-paper`."""
+    pace: Pace
+    """Two paces of one scope may differ in their burst: what the larger one has more is a reserve for some."""
+    reason: str = "limit.rate"
+    """Of the refusal of one that comes too soon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similar:
+    """The only one of its kind in a window, whatever its key; one that is known to have failed does not count."""
+
+    scope: str
+    """Where nothing like it may have been, for example `account:alpaca-paper/desk`."""
+    digest: bytes
+    """What makes two of them alike."""
+    window_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latch:
+    """One more execution of its kind: with the last one allowed, the scope is latched until a person resets it."""
+
+    scope: str
+    """What is latched, for example `agent:trader/place_order`."""
+    digest: bytes
+    """What makes two executions the same strategy's."""
+    executions: int
+    window_ms: int
+
+
+Guard = Rate | Similar | Latch
+"""What is counted besides amounts, and checked in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +144,7 @@ class Demand:
 
     amounts: Mapping[Unit, int]
     claims: tuple[Claim, ...] = ()
+    guards: tuple[Guard, ...] = ()
     halts: tuple[str, ...] = ()
     """Scopes of halt switches that only the tool knows of: `symbol:NAME`, `venue:NAME`."""
     memo: bytes = b""
@@ -142,6 +187,7 @@ class Admission:
     lease_ms: int
     """After so long without an outcome, the call counts as lost."""
     care: Aftercare
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +201,7 @@ class Reservation:
     fence: int
     """Rises with every owner of the operation; a paused old owner cannot settle."""
     intent: Receipt
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +209,16 @@ class Replay:
     """The key was used before for the same request: this is what became of it."""
 
     operation: Operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a call would come to now: the refusal that it would get, or what would be held for it."""
+
+    refusal: Refusal | None = None
+    rules: tuple[RuleId, ...] = ()
+    policy_hash: str = ""
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

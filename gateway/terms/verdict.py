@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gateway.terms.ids import RuleId
 
 if TYPE_CHECKING:
     from gateway.terms.asks import Ask
     from gateway.terms.caller import Caller
+
+
+APPROVAL_REQUIRED: Final = "approval.required"
+"""The reason of a refusal that a person could lift."""
 
 
 class Kind(Enum):

@@ -14,7 +14,7 @@ from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import MicroUsd, Unit
-from gateway.terms.operations import Claim, Demand, OperationKey, Outcome, Reservation
+from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation
 from gateway.terms.verdict import Refusal
 from gateway.tools import pretrade
 from gateway.tools.alpaca_aftercare import Aftercarer, cancel_memo, order_memo
@@ -26,6 +26,7 @@ from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FA
 from gateway.tools.alpaca_wire import Quote, WireError, micro_down, micro_up
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
+from gateway.tools.order_demand import Trading
 from gateway.tools.pretrade import Side
 from gateway.tools.quotes import NoQuote, QuoteBoard
 
@@ -77,6 +78,9 @@ class Alpaca:
 
     async def _order_facts(self, limits: LimitProfile, ask: ToolAsk) -> Facts | Refusal:
         terms = OrderTerms.of(ask)
+        refusal = pretrade.restricted(limits, terms.symbol)
+        if refusal is not None:
+            return refusal
         quote = await self._quotes.latest(terms.symbol, limits.reference_age_ms_max)
         if isinstance(quote, NoQuote):
             return pretrade.no_reference(quote.why)
@@ -93,7 +97,7 @@ class Alpaca:
         )
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
-        """Check the hard limits of an order, and hold its notional and its exposure; hold one call of everything."""
+        """Check the hard limits of an order, and say what it must hold; a read holds one call of every budget."""
         demand = self._demand(caller, ask, facts)
         return demand if isinstance(demand, Refusal) else self._cared_for(caller, ask, demand)
 
@@ -116,26 +120,15 @@ class Alpaca:
             return Demand(amounts={Unit.CALLS: 1})
         if caller.limits is None:
             return pretrade.no_profile()
-        if ask.tool.name != PLACE_ORDER:
-            return Demand(amounts={Unit.CALLS: 1})
-        return self._order_demand(caller.limits, OrderTerms.of(ask), facts)
+        trading = Trading(caller=caller, limits=caller.limits, venue=self._config.name, account=self._config.account)
+        return self._order_demand(trading, ask, facts) if ask.tool.name == PLACE_ORDER else trading.cancel()
 
-    def _order_demand(self, limits: LimitProfile, terms: OrderTerms, facts: Facts) -> Demand | Refusal:
+    def _order_demand(self, trading: Trading, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         reference, age_ms = facts.get("reference_micro"), facts.get("reference_age_ms")
         if type(reference) is not int or type(age_ms) is not int:
             return pretrade.no_reference("the facts hold none")
-        order = _limited(terms, MicroUsd(reference), age_ms)
-        refusal = pretrade.check(limits, order)
-        if refusal is not None:
-            return refusal
-        exposure = Claim(
-            scope=f"account:{self._config.name}/{self._config.account}",
-            unit=Unit.EXPOSURE,
-            window="total",
-            limit=limits.exposure_max,
-            amount=order.adds_exposure,
-        )
-        return Demand(amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional}, claims=(exposure,))
+        order = _limited(OrderTerms.of(ask), MicroUsd(reference), age_ms)
+        return pretrade.check(trading.limits, order) or trading.order(ask.tool.name, order)
 
     async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """See `Backend`."""
@@ -163,6 +156,7 @@ def _reference(quote: Quote, side: Side) -> MicroUsd:
 
 def _limited(terms: OrderTerms, reference: MicroUsd, age_ms: int) -> pretrade.Order:
     return pretrade.Order(
+        symbol=terms.symbol,
         side=terms.side,
         quantity=terms.quantity,
         limit_price=terms.limit_price,

@@ -8,6 +8,7 @@ tell; otherwise the outcome is Unknown, and everything stays held. "Not found" r
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Final
 
 from gateway.terms.asks import ToolAsk
@@ -201,15 +202,18 @@ class Placing:
     def charges(self, order: VenueOrder) -> tuple[tuple[Unit, int], ...]:
         """What the order costs as it stands: what is filled at its price, what is open at its limit or as held.
 
-        Rounded against the caller. A sale gives back exposure only for what is filled.
+        Rounded against the caller. A sale gives back exposure and position only for what is filled.
         """
         filled = Fraction(order.filled) * Fraction(order.average_price or 0)
         wanted = Fraction(self.terms.quantity, NANO)
         remainder = Fraction(0) if order.ended else wanted - Fraction(order.filled)
         price = Fraction(self.terms.limit_price or 0, MICRO) or Fraction(self.held, MICRO) / wanted
         worth = micro_up(filled + remainder * price)
-        exposure = worth if self.terms.side is Side.BUY else -micro_down(filled)
-        return ((Unit.CALLS, 1), (Unit.NOTIONAL, worth), (Unit.EXPOSURE, exposure))
+        units = Fraction(order.filled) * NANO
+        bought = self.terms.side is Side.BUY
+        exposure = worth if bought else -micro_down(filled)
+        position = ceil(units + remainder * NANO) if bought else -floor(units)
+        return ((Unit.CALLS, 1), (Unit.NOTIONAL, worth), (Unit.EXPOSURE, exposure), (Unit.POSITION, position))
 
 
 def by_order_id(order_id: str) -> Request:

@@ -1,7 +1,8 @@
-"""The hard limits before an order: pure integer arithmetic that no rounding passes.
+"""The hard limits of one order: pure integer arithmetic that no rounding passes.
 
-Requirements: SEC Rule 15c3-5 (c)(1) and RTS 6 Art. 15(1) as read in the governance study, table 5.3: value and volume
-of each order, a price collar against a fresh reference, and exposure that is held before the order is sent.
+Requirements: SEC Rule 15c3-5 (c)(1) and (c)(2) and RTS 6 Art. 15(1) as read in the governance study, table 5.3: the
+restricted list, value and volume of each order, and a price collar against a fresh reference. What is counted over many
+orders is in `gateway.tools.order_demand`.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Side(StrEnum):
 class Order:
     """What the limits look at."""
 
+    symbol: str
     side: Side
     quantity: NanoUnits
     limit_price: MicroUsd
@@ -38,8 +40,13 @@ class Order:
 
     @property
     def adds_exposure(self) -> MicroUsd:
-        """What must be held of the account's exposure: a venue without short selling only sells what is held."""
+        """What must be held of every exposure: a venue without short selling only sells what is held."""
         return self.notional if self.side is Side.BUY else MicroUsd(0)
+
+    @property
+    def adds_position(self) -> NanoUnits:
+        """What must be held of every position in the symbol."""
+        return self.quantity if self.side is Side.BUY else NanoUnits(0)
 
 
 def no_profile() -> Refusal:
@@ -60,11 +67,22 @@ def no_reference(why: str) -> Refusal:
 def check(limits: LimitProfile, order: Order) -> Refusal | None:
     """Refuse an order beyond a limit, naming what was asked and what is allowed; None if it is within all of them."""
     return (
-        incomparable(limits, order)
+        restricted(limits, order.symbol)
+        or incomparable(limits, order)
         or _quantity(limits, order)
         or _notional(limits, order, limits.notional_max)
         or _collar(limits, order)
     )
+
+
+def restricted(limits: LimitProfile, symbol: str) -> Refusal | None:
+    """Refuse a symbol of the restricted list, whichever way it is traded.
+
+    Symbols are compared exactly: the tool's schema takes no other way to write one (attack row 15).
+    """
+    if symbol not in limits.restricted:
+        return None
+    return _refusal("limit.restricted", f"{symbol} is on the restricted list; it may be neither bought nor sold.")
 
 
 def incomparable(limits: LimitProfile, order: Order) -> Refusal | None:

@@ -16,6 +16,7 @@ from gateway.terms.strict_json import JsonRefusedError, frozen, strict_object
 from gateway.terms.verdict import Refusal
 from gateway.tools.backend import Backend, FactTypes
 from gateway.tools.catalogue import Catalogue
+from gateway.tools.repeats import latched
 
 _CHANGED: Final = Failed(
     failure=Failure(
@@ -70,7 +71,8 @@ class Toolbox:
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """See the Protocol."""
-        return self._owner(ask).demand(caller, ask, facts)
+        demand = self._owner(ask).demand(caller, ask, facts)
+        return demand if isinstance(demand, Refusal) else latched(caller, ask, demand)
 
     async def execute(self, reservation: Reservation) -> Outcome:
         """See the Protocol. What is not byte for byte what was decided on is not sent (attack row 21)."""

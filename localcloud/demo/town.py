@@ -63,6 +63,7 @@ notional_usd_max = "{notional_usd_max}"
 collar_bps = 500
 reference_age_ms_max = 5000
 exposure_usd_max = "{exposure_usd_max}"
+{more_limits}
 
 [[operators]]
 name = "oncall"
@@ -119,6 +120,16 @@ amount = "{calls_run}"
 """
 
 
+UNHURRIED: Final = (
+    "duplicate_window_ms = 0",
+    "messages_per_minute = 60000000",
+    "message_burst = 60000000",
+    "repeats_max = 0",
+    "barrier_gamma_bps = 10000",
+)
+"""Limits for programs that place one and the same order as fast as they can."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How a town is built. Amounts as the configuration file writes them."""
@@ -127,6 +138,8 @@ class Plan:
     """Whether the front door forwards tokens whole or takes their signature off."""
     notional_usd_max: str = "10000"
     exposure_usd_max: str = "50000"
+    more_limits: tuple[str, ...] = ()
+    """More lines of the limits; without them the defaults are in force."""
     notional_usd_day: str = "50000"
     cost_usd_month: str = "500"
     cost_usd_day: str = "50"
@@ -331,5 +344,6 @@ def configured(around: Around, ledger: Path | str, plan: Plan) -> str:
         exposure_usd_max=plan.exposure_usd_max,
         agent_email=around.agent_email,
         operator_email=OPERATOR_EMAIL,
+        more_limits="\n".join(plan.more_limits),
         budgets=budgets + plan.more_configuration,
     )

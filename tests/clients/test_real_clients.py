@@ -13,7 +13,7 @@ from real_calls import Task, judge
 
 from agent.tokens import MetadataTokens
 from localcloud.demo.eyes import Eyes
-from localcloud.demo.town import AUDIENCE, Plan, built
+from localcloud.demo.town import AUDIENCE, UNHURRIED, Plan, built
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,7 +45,7 @@ async def gateway(tmp_path_factory):
         # Clients must not ask a proxy of this machine for a loopback address.
         for name in ("no_proxy", "NO_PROXY"):
             patch.setenv(name, "127.0.0.1,localhost")
-        async with built(folder, Plan(with_agent=False, with_door=False)) as town:
+        async with built(folder, Plan(with_agent=False, with_door=False, more_limits=UNHURRIED)) as town:
             async with MetadataTokens(town.metadata("agent")) as tokens:
                 token = await tokens.id_token(AUDIENCE)
             async with aiohttp.ClientSession() as session:

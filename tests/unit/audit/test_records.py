@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from made_calls import (
+    CALLER,
     INSTANCE,
     NOON_US,
     PLACE_ORDER,
@@ -23,7 +24,9 @@ from made_calls import (
 from gateway.audit.contents import KINDS, read
 from gateway.audit.records import TEXT_BYTES_MAX, Records, one_line
 from gateway.terms.aftercare import Watched
-from gateway.terms.asks import CountAsk, ReadAsk
+from gateway.terms.asks import CountAsk, DryRunAsk, ReadAsk
+from gateway.terms.evidence import Denied
+from gateway.terms.latches import Reset
 from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Failed,
@@ -31,6 +34,7 @@ from gateway.terms.operations import (
     Operation,
     OperationKey,
     Receipt,
+    Rehearsal,
     State,
     Succeeded,
     Unknown,
@@ -60,6 +64,9 @@ REFUSAL = Refusal(
     sentence="Order less.",
     rules=("max-notional",),
     violations=(Violation(field="qty", description="too many"),),
+)
+DENIED = Denied(
+    caller=CALLER, since_unix_us=1, until_unix_us=2, count=3, added=1, reasons={"policy.denied": 2, "limit.rate": 1}
 )
 WHO = {
     "request": "req-1",
@@ -259,12 +266,51 @@ def test_the_verifier_knows_every_kind(records):
         records.finding(watched(State.SUCCEEDED), Failed(failure=FAILURE)),
         records.withdrawal(STORED),
         records.refusal(told, REFUSAL),
+        records.denied(DENIED),
+        records.dry_run(evidence(DryRunAsk(rehearsed=tool_ask())), Rehearsal()),
         records.replay(told, STORED),
         records.halt(HALT, act()),
+        records.latched("agent:trader/place_order", "op-1"),
         records.heartbeat(),
         records.close(),
     ]
     assert [read(record).kind for record in made] == list(KINDS)
+
+
+def test_a_sum_of_refusals_says_whose_how_many_and_why(records):
+    told = members(records.denied(DENIED))
+    assert {name: told[name] for name in WHO if name != "request"} == {n: v for n, v in WHO.items() if n != "request"}
+    assert (told["time_us"], told["since_us"], told["count"], told["added"]) == (2, 1, 3, 1)
+    assert told["reasons"] == {"policy.denied": 2, "limit.rate": 1}
+
+
+def test_a_dry_run_says_what_was_rehearsed_and_what_it_came_to(records):
+    asked = evidence(DryRunAsk(rehearsed=tool_ask()), "", facts={"notional_micro_usd": 7})
+    told = members(records.dry_run(asked, Rehearsal(rules=("base.trade",), claims=(claim(amount=3),))))
+    assert (told["kind"], told["ask"], told["about"], told["facts"]) == (
+        "dry_run",
+        "dry_run",
+        "place_order",
+        {"notional_micro_usd": 7},
+    )
+    assert (told["rules"], told["arguments"]) == (["allow-trading"], '{"symbol":"ACME"}')
+    assert told["rehearsal"]["rules"] == ["base.trade"]
+    assert [(one["scope"], one["amount"]) for one in told["rehearsal"]["claims"]] == [("agent:trader", 3)]
+    refused = members(records.dry_run(asked, Rehearsal(refusal=REFUSAL)))["rehearsal"]
+    assert (refused["refusal"]["reason"], refused["rules"]) == ("limit.notional", ["max-notional"])
+
+
+def test_a_dry_run_hides_what_the_call_would_hide(records):
+    secret = replace(PLACE_ORDER, redacted=frozenset({"note"}))
+    ask = tool_ask(arguments='{"note":"hunter2-secret"}', tool=secret)
+    assert b"hunter2" not in records.dry_run(evidence(DryRunAsk(rehearsed=ask), ""), Rehearsal(refusal=REFUSAL))
+
+
+def test_a_latch_says_what_engaged_it_and_who_reset_it(records):
+    engaged = members(records.latched("agent:trader/place_order", "op-1"))
+    assert (engaged["kind"], engaged["engaged"], engaged["operation"]) == ("latch", True, "op-1")
+    reset = members(records.unlatched(Reset(scope="agent:trader/place_order", reason="looked at", by="eve"), act()))
+    assert (reset["kind"], reset["engaged"], reset["reason"], reset["by"]) == ("latch", False, "looked at", "eve")
 
 
 HOSTILE = 'a\nb\r\x00\x1b[2J\x7f\x85\u2028\u2029\u202eevil\u2066\u200b\ufeff\U000e0041\xad"}\n{"v":1'

@@ -154,7 +154,7 @@ class Desk:
         opened, self.ledger._opened = self.ledger._opened, None
         sqlite._let_go(opened)
 
-    def admission(self, ask=None, claims=(), caller=CALLER, key=None, operation=None):
+    def admission(self, ask=None, claims=(), caller=CALLER, key=None, operation=None, guards=()):
         operation = operation or f"op-{next(self.names)}"
         ask = ask or tool_ask(key=operation)
         chosen = key or (ask.key if isinstance(ask, ToolAsk) else operation)
@@ -167,6 +167,7 @@ class Desk:
             record=self.records.intent(told, tuple(claims)),
             lease_ms=30_000,
             care=self.care if isinstance(ask, ToolAsk) else STREAM_CARE,
+            guards=tuple(guards),
         )
 
     async def admit(self, **wanted):

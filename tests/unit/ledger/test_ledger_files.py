@@ -129,6 +129,27 @@ async def test_a_newer_gateways_ledger_is_left_alone(desk):
     assert "a newer gateway" in await refused(desk)
 
 
+async def test_a_ledger_of_the_first_version_keeps_what_it_held(desk):
+    prepared(
+        desk.path,
+        *MIGRATIONS[0],
+        "INSERT INTO balances VALUES ('agent:a', 'calls', 'total', 2, 3)",
+        "INSERT INTO balances VALUES ('account:a', 'exposure_micro_usd', 'total', 0, -7)",
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        "PRAGMA user_version = 1",
+    )
+    async with desk.open():
+        pass
+    with closing(sqlite3.connect(desk.path)) as connection:
+        assert connection.execute("SELECT * FROM balances ORDER BY scope").fetchall() == [
+            ("account:a", "exposure_micro_usd", "total", 0, -7),
+            ("agent:a", "calls", "total", 2, 3),
+        ]
+        connection.execute("INSERT INTO balances VALUES ('agent:a/X', 'position_nano', 'total', 0, -1)")
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            connection.execute("INSERT INTO balances VALUES ('agent:b', 'calls', 'total', 0, -1)")
+
+
 async def test_a_boot_id_serves_once(desk):
     async with desk.open():
         pass

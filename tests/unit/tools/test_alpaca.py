@@ -67,14 +67,16 @@ async def test_what_a_buy_holds(toolbox):
     demand = await demand_of(toolbox, LIMIT_BUY)
     assert isinstance(demand, Demand)
     assert dict(demand.amounts) == {Unit.CALLS: 1, Unit.NOTIONAL: 1_905_000_000}
-    (claim,) = demand.claims
-    assert (claim.scope, claim.unit, claim.window) == ("account:paper/main", Unit.EXPOSURE, "total")
-    assert (claim.amount, claim.limit) == (1_905_000_000, LIMITS.exposure_max)
+    assert [(claim.scope, claim.unit, claim.amount, claim.limit) for claim in demand.claims] == [
+        (scope, Unit.EXPOSURE, 1_905_000_000, LIMITS.exposure_max)
+        for scope in ("tenant:acme", "account:paper/main", "agent:trader")
+    ]
+    assert {claim.window for claim in demand.claims} == {"total"}
 
 
 async def test_a_sale_holds_no_exposure_but_keeps_its_claim_for_what_it_gives_back(toolbox):
     demand = await demand_of(toolbox, MARKET_SELL)
-    assert [claim.amount for claim in demand.claims] == [0]
+    assert [claim.amount for claim in demand.claims] == [0, 0, 0]
     assert demand.amounts[Unit.NOTIONAL] == 758_000_000
 
 
@@ -128,10 +130,10 @@ async def test_an_agent_without_a_profile_only_reads(venue, toolbox, tool, argum
     assert venue.seen == []
 
 
-async def test_a_cancel_holds_one_call(toolbox):
+async def test_a_cancel_needs_no_budget(toolbox):
     ask = asked(toolbox, "cancel_order", {"order_id": UUID})
     assert dict(await toolbox.facts(CALLER, ask)) == {}
-    assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={Unit.CALLS: 1}, memo=cancel_memo(UUID))
+    assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={}, memo=cancel_memo(UUID))
 
 
 UNUSABLE = {

@@ -23,7 +23,7 @@ from toolcases import (
 )
 
 from gateway.terms.limits import RESULT_BYTES_MAX
-from gateway.terms.money import Unit
+from gateway.terms.money import NANO, Unit
 from gateway.terms.operations import Claim, Failed, Succeeded, Unknown
 from gateway.tools.alpaca import Alpaca
 
@@ -76,44 +76,55 @@ async def test_an_order_is_written_anew_in_the_venues_words(venue, toolbox):
 
 
 @pytest.mark.parametrize(
-    "changed, notional, exposure",
+    "changed, worth, position",
     [
-        ({}, 1_905_000_000, 1_905_000_000),
-        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.6"}, 1_896_000_000, 1_896_000_000),
+        ({}, 1_905_000_000, 10_000_000_000),
+        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.6"}, 1_896_000_000, 10_000_000_000),
         (
             {"status": "partially_filled", "filled_qty": "4", "filled_avg_price": "189.6"},
             4 * 189_600_000 + 6 * 190_500_000,
-            4 * 189_600_000 + 6 * 190_500_000,
+            10_000_000_000,
         ),
-        ({"status": "canceled", "filled_qty": "4", "filled_avg_price": "189.6"}, 758_400_000, 758_400_000),
-        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.33333337"}, 1_893_333_334, 1_893_333_334),
+        ({"status": "canceled", "filled_qty": "4", "filled_avg_price": "189.6"}, 758_400_000, 4_000_000_000),
+        ({"status": "canceled", "filled_qty": "4.0000000001", "filled_avg_price": "1"}, 4_000_001, 4_000_000_001),
+        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.33333337"}, 1_893_333_334, 10_000_000_000),
     ],
-    ids=["open", "filled", "partly filled and open", "partly filled and ended", "rounded up"],
+    ids=["open", "filled", "partly filled and open", "partly filled and ended", "finer than ours", "rounded up"],
 )
-async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolbox, changed, notional, exposure):
+async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolbox, changed, worth, position):
     venue.on("POST", "/v2/orders", accepts(**changed))
     outcome = await executed(toolbox, "place_order", LIMIT_BUY)
-    assert dict(outcome.charges) == {Unit.CALLS: 1, Unit.NOTIONAL: notional, Unit.EXPOSURE: exposure}
+    assert dict(outcome.charges) == {
+        Unit.CALLS: 1,
+        Unit.NOTIONAL: worth,
+        Unit.EXPOSURE: worth,
+        Unit.POSITION: position,
+    }
 
 
 SOLD = {"side": "sell", "type": "market", "time_in_force": "ioc", "qty": "4", "limit_price": None}
 
 
 @pytest.mark.parametrize(
-    "changed, notional, exposure",
+    "changed, notional, exposure, shares",
     [
-        ({"status": "filled", "filled_qty": "4", "filled_avg_price": "189.50000003"}, 758_000_001, -758_000_000),
-        ({"status": "canceled", "filled_qty": "1", "filled_avg_price": "189.5"}, 189_500_000, -189_500_000),
-        ({"status": "pending_new"}, 758_000_000, 0),
-        ({"status": "partially_filled", "filled_qty": "1", "filled_avg_price": "189.5"}, 758_000_000, -189_500_000),
+        ({"status": "filled", "filled_qty": "4", "filled_avg_price": "189.50000003"}, 758_000_001, -758_000_000, 4),
+        ({"status": "canceled", "filled_qty": "1", "filled_avg_price": "189.5"}, 189_500_000, -189_500_000, 1),
+        ({"status": "pending_new"}, 758_000_000, 0, 0),
+        ({"status": "partially_filled", "filled_qty": "1", "filled_avg_price": "189.5"}, 758_000_000, -189_500_000, 1),
     ],
     ids=["filled, rounded against the caller", "immediate or cancel, partly", "not filled yet", "partly filled"],
 )
-async def test_a_sale_gives_back_exposure_only_for_what_is_filled(venue, toolbox, changed, notional, exposure):
+async def test_a_sale_gives_back_only_what_is_filled(venue, toolbox, changed, notional, exposure, shares):
     venue.on("POST", "/v2/orders", accepts(**SOLD | changed))
     ask = asked(toolbox, "place_order", MARKET_SELL)
     outcome = await toolbox.execute(reserved(ask, held(758_000_000)))
-    assert dict(outcome.charges) == {Unit.CALLS: 1, Unit.NOTIONAL: notional, Unit.EXPOSURE: exposure}
+    assert dict(outcome.charges) == {
+        Unit.CALLS: 1,
+        Unit.NOTIONAL: notional,
+        Unit.EXPOSURE: exposure,
+        Unit.POSITION: -shares * NANO,
+    }
 
 
 @pytest.mark.parametrize("status", ["canceled", "expired", "rejected"])

@@ -20,7 +20,9 @@ LIMITS = LimitProfile(
     reference_age_ms_max=5_000,
     exposure_max=10**12,
 )
-ORDER = Order(side=Side.BUY, quantity=10 * NANO, limit_price=100 * 10**6, reference=100 * 10**6, reference_age_ms=0)
+ORDER = Order(
+    symbol="AAPL", side=Side.BUY, quantity=10 * NANO, limit_price=100 * 10**6, reference=100 * 10**6, reference_age_ms=0
+)
 
 quantities = st.integers(1, 10**18)
 prices = st.integers(1, 10**12)
@@ -35,6 +37,7 @@ profiles = st.builds(
 )
 orders = st.builds(
     Order,
+    symbol=st.just("AAPL"),
     side=st.sampled_from(Side),
     quantity=quantities,
     limit_price=st.one_of(st.just(0), prices),

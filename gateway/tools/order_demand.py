@@ -1,0 +1,110 @@
+"""What an order must hold, and what counts it: claims in three scopes, and the guards over time.
+
+Requirements: SEC Rule 15c3-5 (c)(1) and RTS 6 Art. 15 as read in the governance study, table 5.3: exposure and position
+of agent, account and firm with every open and unknown order, a window for duplicates, a rate of messages, and a latch
+on repeated executions. All of it is checked in the one transaction that reserves.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.terms.caller import Caller
+from gateway.terms.gcra import Pace
+from gateway.terms.ids import ToolName
+from gateway.terms.limits import LimitProfile
+from gateway.terms.money import Unit
+from gateway.terms.operations import Claim, Demand, Guard, Latch, Rate, Similar
+from gateway.tools.pretrade import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trading:
+    """Who trades where, within which limits."""
+
+    caller: Caller
+    limits: LimitProfile
+    venue: str
+    account: str
+
+    def order(self, tool: ToolName, order: Order) -> Demand:
+        """What an order within the limits of one order must still hold."""
+        return Demand(
+            amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional},
+            claims=(*self._exposures(order), *self._positions(order)),
+            guards=tuple(self._order_guards(tool, order)),
+        )
+
+    def cancel(self) -> Demand:
+        """What a cancel must hold: no budget, for an empty one must not keep an order open; it is one message."""
+        messages = self.limits.messages
+        return Demand(amounts={}, guards=() if messages is None else (self._message(messages.cancel_reserve),))
+
+    def _exposures(self, order: Order) -> Iterator[Claim]:
+        """The widest scope first, as budgets are held."""
+        limits = self.limits
+        most = limits.exposure_max
+        firm = most if limits.firm_exposure_max is None else limits.firm_exposure_max
+        agent = most if limits.agent_exposure_max is None else limits.agent_exposure_max
+        for scope, limit in zip(self._scopes(), (firm, most, agent), strict=True):
+            yield Claim(
+                scope=scope,
+                unit=Unit.EXPOSURE,
+                window="total",
+                limit=limit,
+                amount=order.adds_exposure,
+                barrier=limits.barrier,
+            )
+
+    def _positions(self, order: Order) -> Iterator[Claim]:
+        most = self.limits.position_max
+        for scope, limit in zip(self._scopes(), (most.firm, most.account, most.agent), strict=True):
+            if limit is not None:
+                place = f"{scope}/{order.symbol}"
+                amount = order.adds_position
+                yield Claim(scope=place, unit=Unit.POSITION, window="total", limit=limit, amount=amount)
+
+    def _order_guards(self, tool: ToolName, order: Order) -> Iterator[Guard]:
+        limits = self.limits
+        if limits.messages is not None:
+            yield self._message(0)
+        if limits.duplicate_window_ms:
+            alike = _digest(order.symbol, order.side, str(order.limit_price), str(order.quantity))
+            yield Similar(scope=self._account, digest=alike, window_ms=limits.duplicate_window_ms)
+        if limits.repeats is not None:
+            yield Latch(
+                scope=f"agent:{self.caller.agent}/{tool}",
+                digest=strategy(tool, order),
+                executions=limits.repeats.executions,
+                window_ms=limits.repeats.window_ms,
+            )
+
+    def _message(self, reserve: int) -> Rate:
+        """One bucket for every message to the venue, whose last part only those with a reserve may take."""
+        messages = self.limits.messages
+        if messages is None:
+            raise ValueError("without a message rate there is nothing to count")
+        return Rate(
+            scope=f"agent:{self.caller.agent}@{self.venue}",
+            pace=Pace.per_minute(messages.per_minute, messages.burst + reserve),
+        )
+
+    def _scopes(self) -> tuple[str, str, str]:
+        return f"tenant:{self.caller.tenant}", self._account, f"agent:{self.caller.agent}"
+
+    @property
+    def _account(self) -> str:
+        return f"account:{self.venue}/{self.account}"
+
+
+def strategy(tool: ToolName, order: Order) -> bytes:
+    """What two executions of one strategy share: tool, symbol, side, and whether there is a price; not how much."""
+    return _digest(tool, order.symbol, order.side, "limit" if order.limit_price else "market")
+
+
+def _digest(*parts: str) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part.encode()).to_bytes(4, "big"))
+        digest.update(part.encode())
+    return digest.digest()
