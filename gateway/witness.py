@@ -18,6 +18,7 @@ from gateway.terms.clock import Clock
 
 _SEVERITIES: Final = {
     "call.refused": "NOTICE",
+    "calls.denied": "WARNING",
     "connection.refused": "NOTICE",
     "upstream.failed": "WARNING",
     "attempt.failed": "WARNING",

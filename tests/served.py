@@ -107,6 +107,10 @@ class Client:
         request = ExecuteToolRequest(tool=tool, arguments_json=arguments, idempotency_key=key, run_id=run_id)
         return await self.call("ExecuteTool", request, **options)
 
+    async def dry_run(self, arguments, tool="place_order", **options):
+        heard = await self.call("DryRunTool", ExecuteToolRequest(tool=tool, arguments_json=arguments), **options)
+        return heard.reply
+
     async def operation(self, operation_id, **options):
         return await self.call("GetOperation", GetOperationRequest(operation_id=operation_id), **options)
 

@@ -27,6 +27,7 @@ from gateway.call.act import act
 from gateway.call.changes import Changes
 from gateway.call.converse import converse
 from gateway.call.count import count
+from gateway.call.denials import Denials
 from gateway.call.effects import EffectTasks
 from gateway.call.lasting import Bounds, LastingStreams
 from gateway.call.prompted import Prompt, PromptRequest
@@ -230,13 +231,15 @@ class Plan:
     effects: object = EffectTasks
     bounds: Bounds = field(default_factory=Bounds)
     """Of streams that can be resumed."""
+    refusals_per_minute: int = 300
+    dry_runs_per_minute: int = 300
     wrapped: object = None
     """A function from the real stations to those that are used."""
 
 
 @asynccontextmanager
-async def world():
-    clock = ShiftedClock()
+async def world(clock=None):
+    clock = clock or ShiftedClock()
     async with AsyncExitStack() as stack:
         credential = Credential(key_id="KEY", secret="SECRET", cash_micros=10_000_000 * MICRO)
         config = ExchangeConfig(venue=VenueConfig(credentials=(credential,)), clock=clock.unix_us)
@@ -292,7 +295,7 @@ class Whole:
 
     def told(self, *kinds):
         """The durable records of these kinds, in their order; without kinds, all of every call."""
-        wanted = kinds or ("intent", "outcome", "refusal", "replay", "lost")
+        wanted = kinds or ("intent", "outcome", "refusal", "denied", "replay", "lost")
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as reader:
             rows = reader.execute("SELECT record FROM audit ORDER BY position").fetchall()
         return [record for (raw,) in rows if (record := json.loads(raw))["kind"] in wanted]
@@ -406,11 +409,13 @@ async def _built(around, path, plan, stack):
         usage=RecordedUsage(SqlitePages(path)),
         witness=log,
         effects=effects,
+        denials=Denials(clock, plan.refusals_per_minute),
         clock=clock,
         ids=ids,
         changes=Changes(),
         unsettled=Unsettled(),
         bell=asyncio.Event(),
+        dry_runs_per_minute=plan.dry_runs_per_minute,
     )
     used = plan.wrapped(stations) if plan.wrapped else stations
     lasting = await stack.enter_async_context(LastingStreams(plan.bounds))

@@ -35,6 +35,7 @@ from generated.agentic.gateway.v1 import (
     ChatRequest,
     CountTokensRequest,
     CountTokensResponse,
+    DryRun,
     ExecuteToolRequest,
     GetOperationRequest,
     ListModelsRequest,
@@ -53,7 +54,7 @@ __all__ = ["CallReport", "GatewayClient", "Patience"]
 
 Answer = TypeVar("Answer")
 
-_PATHS: Final[dict[type, str]] = {method.request: method.path for method in METHODS}
+_PATHS: Final[dict[tuple[type, type], str]] = {(method.request, method.reply): method.path for method in METHODS}
 _PATIENCE: Final = Patience()
 _CONNECTIONS_MAX: Final = 64
 _CHAT_EVENT: Final = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
@@ -209,6 +210,24 @@ class GatewayClient:
         )
         return await self._unary(request, Operation, report, timeout_s)
 
+    async def dry_run_tool(
+        self,
+        tool: str,
+        arguments: Mapping[str, object] | str,
+        *,
+        version: str = "",
+        run_id: str = "",
+        report: CallReport | None = None,
+    ) -> DryRun:
+        """What the same call to `execute_tool` would come to now; nothing is held or sent. The rules must permit it."""
+        request = ExecuteToolRequest(
+            tool=tool,
+            version=version,
+            arguments_json=arguments if isinstance(arguments, str) else _json(arguments),
+            run_id=run_id,
+        )
+        return await self._unary(request, DryRun, report)
+
     async def get_operation(self, operation_id: str, *, report: CallReport | None = None) -> Operation:
         """What became of an operation of this agent."""
         return await self._unary(GetOperationRequest(operation_id=operation_id), Operation, report)
@@ -243,7 +262,7 @@ class GatewayClient:
     async def _unary(
         self, request: object, answer: type[Answer], report: CallReport | None, timeout_s: float | None = None
     ) -> Answer:
-        call = self._call(request, report, self._patience.timeout_s if timeout_s is None else timeout_s)
+        call = self._call(request, report, self._patience.timeout_s if timeout_s is None else timeout_s, answer)
         decode = cast("Callable[[bytes], Answer]", CODECS[answer].decode)
         while True:
             reply: Reply | None = None
@@ -261,17 +280,18 @@ class GatewayClient:
             finally:
                 _close(reply, call)
 
-    def _call(self, request: object, report: CallReport | None, timeout_s: float) -> Call:
+    def _call(self, request: object, report: CallReport | None, timeout_s: float, answer: type = ChatEvent) -> Call:
         if not timeout_s > 0:
             raise ValueError("timeout_s: a number of seconds above 0")
-        if type(request) not in _PATHS:
+        path = _PATHS.get((type(request), answer))
+        if path is None:
             raise TypeError(f"{type(request).__name__} is no request of the contract; see agent.client.contract")
         try:
             body = CODECS[type(request)].encode(request)
         except ValueError as error:
             raise unwritable(error) from None
         return Call(
-            path=_PATHS[type(request)],
+            path=path,
             framed=b"\0" + len(body).to_bytes(4) + body,
             end=asyncio.get_running_loop().time() + timeout_s,
             report=report or CallReport(),

@@ -9,13 +9,14 @@ from typing import Final
 
 import aiohttp
 
-from gateway.assembly.bookkeeping import bookkeeping
+from gateway.assembly.bookkeeping import Bookkeeping, bookkeeping
 from gateway.assembly.parts import Parts, parts_of
 from gateway.assembly.routes import catalogue
 from gateway.assembly.upstreams import upstreams
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
 from gateway.audit.usage_pages import RecordedUsage
 from gateway.call.changes import Changes
+from gateway.call.denials import Denials
 from gateway.call.effects import EffectTasks
 from gateway.call.lasting import Bounds, LastingStreams
 from gateway.call.recover import Recovery
@@ -92,6 +93,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         for service in parts.services:
             await stack.enter_async_context(service)
         book = await stack.enter_async_context(bookkeeping(settings, parts))
+        denials = await stack.enter_async_context(_summed(settings, parts, book))
         effects = await stack.enter_async_context(_awaited(ending))
         stations = Stations(
             identity=_identity(settings, parts, google),
@@ -103,11 +105,13 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             usage=RecordedUsage(book.pages),
             witness=witness,
             effects=effects,
+            denials=denials,
             clock=parts.clock,
             ids=parts.ids,
             changes=Changes(),
             unsettled=Unsettled(),
             bell=asyncio.Event(),
+            dry_runs_per_minute=settings.file.quotas.dry_runs_per_minute,
         )
         await stack.enter_async_context(_recovering(Recovery(stations)))
         lasting = await stack.enter_async_context(LastingStreams(_bounds(settings.file.streams)))
@@ -188,6 +192,17 @@ async def _recovering(recovery: Recovery) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await group.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def _summed(settings: Settings, parts: Parts, book: Bookkeeping) -> AsyncIterator[Denials]:
+    """The count of refusals; what of it is not on record at the end is put there."""
+    denials = Denials(parts.clock, settings.file.quotas.refusals_per_minute)
+    try:
+        yield denials
+    finally:
+        for denied in denials.rest():
+            await book.ledger.note(book.records.denied(denied))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from gateway.terms.operations import (
     Unknown,
 )
 from gateway.terms.passage import Passage
-from gateway.terms.verdict import Hold, Kind, Permit, Refusal, RefusedError, granted
+from gateway.terms.verdict import APPROVAL_REQUIRED, Hold, Kind, Permit, Refusal, RefusedError, granted
 
 NO_OPERATION: Final = OperationId("")
 NO_FACTS: Final[Facts] = MappingProxyType({})
@@ -90,8 +90,10 @@ class Governed:
         try:
             yield
         except RefusedError as error:
-            await self._note(error.refusal)
-            raise
+            answer = await self._note(error.refusal)
+            if answer is error.refusal:
+                raise
+            raise RefusedError(answer) from error
         except asyncio.CancelledError:
             if self.late:
                 self.at.effects.start(self._note(_LATE))
@@ -110,7 +112,7 @@ class Governed:
             # Approvals have no desk yet: what needs a person cannot happen, and the caller is told so.
             verdict = Refusal(
                 kind=Kind.FORBIDDEN,
-                reason="approval.required",
+                reason=APPROVAL_REQUIRED,
                 sentence="A person must approve this call, and this gateway has no approval desk yet.",
                 rules=verdict.rules,
                 policy_hash=verdict.policy_hash,
@@ -139,6 +141,7 @@ class Governed:
             record=self.at.recorder.intent(self.evidence(operation, permit.rules), held),
             lease_ms=lease_ms,
             care=aftercare(permit, demand),
+            guards=demand.guards,
         )
 
     async def admit(self, admission: Admission) -> Reservation | Replay:
@@ -231,11 +234,22 @@ class Governed:
         )
         raise RefusedError(Refusal(kind=Kind.LATE, reason="deadline.bankrupt", sentence=sentence))
 
-    async def _note(self, refusal: Refusal) -> None:
-        """Make a refusal durable, also when its caller leaves meanwhile."""
-        record = self.at.recorder.refusal(self.evidence(NO_OPERATION, ()), refusal)
-        self.tell("call.refused", reason=refusal.reason, rules=refusal.rules)
-        await self.at.effects.start(self.at.ledger.note(record))
+    async def _note(self, refusal: Refusal) -> Refusal:
+        """Make a refusal durable, also when its caller leaves meanwhile; what to answer.
+
+        An agent that is refused too often is told so, and its refusals are recorded in sums.
+        """
+        recorder, counted = self.at.recorder, self.at.denials.count(self.caller, refusal)
+        records: list[bytes] = []
+        if counted.sum is not None:
+            self.tell("calls.denied", count=counted.sum.count, reasons=counted.sum.reasons)
+            records.append(recorder.denied(counted.sum))
+        if counted.recorded:
+            self.tell("call.refused", reason=refusal.reason, rules=refusal.rules)
+            records.append(recorder.refusal(self.evidence(NO_OPERATION, ()), refusal))
+        for record in records:
+            await self.at.effects.start(self.at.ledger.note(record))
+        return counted.answer
 
 
 async def arrived(at: Stations, passage: Passage, ask: Ask | Unformed) -> Governed:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from gateway.terms.aftercare import Watched
 from gateway.terms.ids import OperationId
+from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import Failed, Operation, Receipt, Succeeded
 from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 
@@ -42,6 +43,14 @@ class Oversight(Protocol):
 
     async def halts(self) -> tuple[HaltStanding, ...]:
         """Every switch that was ever set, in the order of the scopes."""
+        ...
+
+    async def latches(self) -> tuple[Latched, ...]:
+        """The latches that are engaged, in the order of their scopes."""
+        ...
+
+    async def reset_latch(self, reset: Reset, record: bytes) -> Receipt | None:
+        """Release a latch, with the record of who did it; None where none is engaged."""
         ...
 
     async def listed(self, page: Page) -> tuple[Overview, ...]:

@@ -11,6 +11,7 @@ from gateway.terms.asks import Unformed
 from gateway.terms.caller import Operator
 from gateway.terms.evidence import OperatorAct
 from gateway.terms.halts import reason_fault, scope_fault
+from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import Receipt
 from gateway.terms.overview import Halt, HaltStanding
 from gateway.terms.passage import Passage
@@ -20,6 +21,11 @@ _NO_OPERATOR: Final = Refusal(
     kind=Kind.FORBIDDEN,
     reason="operator.required",
     sentence="Only an operator of this gateway may do this, and an agent never is one; the attempt is on record.",
+)
+_NO_LATCH: Final = Refusal(
+    kind=Kind.NOT_FOUND,
+    reason="latch.unknown",
+    sentence="No latch stands in this scope; ListLatches shows those that do.",
 )
 
 
@@ -103,3 +109,25 @@ async def list_halts(at: Stations, passage: Passage) -> tuple[HaltStanding, ...]
     """Every switch that was ever set, and what of its scope is not at its end yet."""
     await operating(at, passage, "list_halts")
     return await at.ledger.halts()
+
+
+async def list_latches(at: Stations, passage: Passage) -> tuple[Latched, ...]:
+    """The latches that are engaged, in the order of their scopes."""
+    await operating(at, passage, "list_latches")
+    return await at.ledger.latches()
+
+
+async def reset_latch(at: Stations, passage: Passage, scope: str, reason: str) -> Receipt:
+    """Let executions pass again that a latch stops; their count begins anew."""
+    call = await operating(at, passage, "reset_latch", scope)
+    async with call.recorded():
+        fault = reason_fault(reason)
+        if fault:
+            raise RefusedError(malformed("reason", fault))
+        reset = Reset(scope=scope, reason=reason, by=call.operator.name)
+        with passage.stages.stage("commit"):
+            receipt = await at.effects.start(at.ledger.reset_latch(reset, at.recorder.unlatched(reset, call.act)))
+        if receipt is None:
+            raise RefusedError(_NO_LATCH)
+    call.tell("latch.reset", reason=reason)
+    return receipt

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from gateway.call.changes import Changes
+from gateway.call.denials import Denials
 from gateway.call.keeping import Aftercare, Oversight
 from gateway.call.unsettled import Unsettled
 from gateway.terms.aftercare import Finding, Watched
@@ -13,8 +14,9 @@ from gateway.terms.asks import Ask, ToolAsk, ToolDeclaration, ToolRequest
 from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock, IdSource
 from gateway.terms.conversation import Conversation, Routed, TokenCount
-from gateway.terms.evidence import Evidence, Facts, OperatorAct
+from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
 from gateway.terms.ids import ModelName, OperationId
+from gateway.terms.latches import Reset
 from gateway.terms.models import Model
 from gateway.terms.operations import (
     Admission,
@@ -24,7 +26,9 @@ from gateway.terms.operations import (
     Operation,
     OperationKey,
     Outcome,
+    Rate,
     Receipt,
+    Rehearsal,
     Replay,
     Reservation,
     Settlement,
@@ -73,6 +77,14 @@ class Ledger(Aftercare, Oversight, Protocol):
 
         A switch of one of these scopes is set, or the operation has another owner by now. Unreadable is a refusal.
         """
+        ...
+
+    async def weigh(self, admission: Admission) -> Refusal | None:
+        """What `admit` would refuse this admission for now; nothing is taken and nothing is written."""
+        ...
+
+    async def meter(self, rate: Rate) -> Refusal | None:
+        """Count one event of a rate in a commit of its own, or refuse it."""
         ...
 
     async def settle(self, settlement: Settlement) -> Operation:
@@ -158,6 +170,14 @@ class Recorder(Protocol):
         """The record of a refused call of a known caller."""
         ...
 
+    def dry_run(self, evidence: Evidence, rehearsal: Rehearsal) -> bytes:
+        """The record of a dry run and what it came to."""
+        ...
+
+    def denied(self, denied: Denied) -> bytes:
+        """The record of refusals that have none of their own."""
+        ...
+
     def replay(self, evidence: Evidence, operation: Operation) -> bytes:
         """The record of a stored answer that was given again."""
         ...
@@ -168,6 +188,10 @@ class Recorder(Protocol):
 
     def halt(self, halt: Halt, act: OperatorAct) -> bytes:
         """The record of a halt switch that an operator set or released."""
+        ...
+
+    def unlatched(self, reset: Reset, act: OperatorAct) -> bytes:
+        """The record of a latch that an operator reset."""
         ...
 
     def resolution(self, act: OperatorAct, seen: Overview, outcome: Succeeded | Failed, reason: str) -> bytes:
@@ -228,9 +252,12 @@ class Stations:
     usage: Usage
     witness: Witness
     effects: Effects
+    denials: Denials
     clock: Clock
     ids: IdSource
     changes: Changes
     unsettled: Unsettled
     bell: Event
     """Rung when there is something to look after at once."""
+    dry_runs_per_minute: int
+    """Of each agent."""

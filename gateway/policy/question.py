@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from gateway.policy.rules import Answer
-from gateway.policy.schema import AGENT, CHAT, COUNT_TOKENS, GATEWAY, MODEL, READS, TOOL
+from gateway.policy.schema import AGENT, CHAT, COUNT_TOKENS, DRY_RUN, GATEWAY, MODEL, READS, TOOL
 from gateway.policy.shapes import CedarJson, Record, UnfitError, fitted
-from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk
+from gateway.terms.asks import Ask, ChatAsk, CountAsk, DryRunAsk, ReadAsk, ToolAsk, ToolDeclaration
 from gateway.terms.caller import Caller
 from gateway.terms.evidence import Facts
 from gateway.terms.strict_json import FrozenJson
@@ -94,8 +94,9 @@ def _agent(caller: Caller) -> Thing:
 def _of(ask: Ask) -> tuple[str, Thing, Mapping[str, FrozenJson]]:
     match ask:
         case ToolAsk(tool=tool):
-            attributes = (("name", tool.name), ("version", tool.version), ("effect", tool.effect.value))
-            return tool.name, Thing(type=TOOL, id=tool.name, attributes=attributes), ask.arguments
+            return tool.name, _tool(tool), ask.arguments
+        case DryRunAsk(rehearsed=rehearsed):
+            return DRY_RUN, _tool(rehearsed.tool), {}
         case ChatAsk():
             arguments: dict[str, FrozenJson] = {
                 "max_output_tokens": ask.max_output_tokens,
@@ -111,6 +112,11 @@ def _of(ask: Ask) -> tuple[str, Thing, Mapping[str, FrozenJson]]:
             return ask.what, Thing(type=GATEWAY, id=_THE_GATEWAY), {}
         case _:
             assert_never(ask)
+
+
+def _tool(tool: ToolDeclaration) -> Thing:
+    attributes = (("name", tool.name), ("version", tool.version), ("effect", tool.effect.value))
+    return Thing(type=TOOL, id=tool.name, attributes=attributes)
 
 
 def _model(name: str) -> Thing:

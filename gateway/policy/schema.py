@@ -23,6 +23,7 @@ MODEL: Final = "Model"
 GATEWAY: Final = "Gateway"
 CHAT: Final = "chat"
 COUNT_TOKENS: Final = "count_tokens"
+DRY_RUN: Final = "dry_run"
 READS: Final = ("get_operation", "list_models", "list_tools")
 
 ENTITIES: Final[Mapping[str, Record]] = MappingProxyType(
@@ -58,7 +59,8 @@ _CHAT_ARGUMENTS: Final = Record(
     }
 )
 _BUILT_IN: Final[Mapping[str, tuple[str, Record]]] = MappingProxyType(
-    {CHAT: (MODEL, _CHAT_ARGUMENTS), COUNT_TOKENS: (MODEL, EMPTY)} | dict.fromkeys(READS, (GATEWAY, EMPTY))
+    {CHAT: (MODEL, _CHAT_ARGUMENTS), COUNT_TOKENS: (MODEL, EMPTY), DRY_RUN: (TOOL, EMPTY)}
+    | dict.fromkeys(READS, (GATEWAY, EMPTY))
 )
 _SCALARS: Final = {"string": Scalar.STRING, "integer": Scalar.LONG, "boolean": Scalar.BOOL}
 _FACT_SCALARS: Final[Mapping[type, Scalar]] = {str: Scalar.STRING, int: Scalar.LONG, bool: Scalar.BOOL}

@@ -14,7 +14,16 @@ import msgspec
 from gateway.policy.question import Examination
 from gateway.policy.rule_set import FILE_BYTES_MAX, PolicyFault, PolicyLoadError
 from gateway.policy.rules import Answer
-from gateway.terms.asks import Ask, ChatAsk, CountAsk, ReadAsk, ToolAsk, ToolDeclaration, tool_digest
+from gateway.terms.asks import (
+    Ask,
+    ChatAsk,
+    CountAsk,
+    DryRunAsk,
+    ReadAsk,
+    ToolAsk,
+    ToolDeclaration,
+    tool_digest,
+)
 from gateway.terms.caller import Caller
 from gateway.terms.conversation import Conversation, Function
 from gateway.terms.evidence import Facts
@@ -57,7 +66,7 @@ class _Agent(_Table, frozen=True, kw_only=True):
 
 
 class _Case(_Table, frozen=True, kw_only=True):
-    """`[[cases]]`: one call and its verdict. Exactly one of `tool`, `chat`, `count_tokens` and `read`."""
+    """`[[cases]]`: one call and its verdict. Exactly one of `tool`, `dry_run`, `chat`, `count_tokens` and `read`."""
 
     name: str
     principal: str
@@ -70,6 +79,8 @@ class _Case(_Table, frozen=True, kw_only=True):
     max_output_tokens: int = 1_024
     input_tokens_bound: int = 1_024
     count_tokens: str = ""
+    dry_run: str = ""
+    """The tool that is rehearsed; a rule sees no arguments of it."""
     read: Literal["", "list_tools", "list_models", "get_operation"] = ""
     expect: Expected
     rules: tuple[str, ...]
@@ -251,25 +262,27 @@ def _caller(agent: _Agent) -> Caller:
 
 def _ask(written: _Case, tools: Mapping[tuple[ToolName, str], ToolDeclaration]) -> Ask:
     ways: dict[str, Callable[[], Ask]] = {
-        written.tool: lambda: _tool_ask(written, tools),
+        written.tool: lambda: _tool_ask(written, written.tool, tools),
+        written.dry_run: lambda: DryRunAsk(rehearsed=_tool_ask(written, written.dry_run, tools)),
         written.chat: lambda: _chat_ask(written),
         written.count_tokens: lambda: CountAsk(
             model=ModelName(written.count_tokens), conversation=_NOTHING_SAID, digest=b""
         ),
         written.read: lambda: ReadAsk(what=written.read, operation=OperationId("")),
     }
-    given = [text for text in (written.tool, written.chat, written.count_tokens, written.read) if text]
+    named = (written.tool, written.dry_run, written.chat, written.count_tokens, written.read)
+    given = [text for text in named if text]
     if len(given) != 1:
-        raise ValueError("name exactly one of tool, chat, count_tokens and read")
+        raise ValueError("name exactly one of tool, dry_run, chat, count_tokens and read")
     return ways[given[0]]()
 
 
-def _tool_ask(written: _Case, tools: Mapping[tuple[ToolName, str], ToolDeclaration]) -> ToolAsk:
-    found = [tool for (name, version), tool in tools.items() if name == written.tool]
+def _tool_ask(written: _Case, wanted: str, tools: Mapping[tuple[ToolName, str], ToolDeclaration]) -> ToolAsk:
+    found = [tool for (name, _), tool in tools.items() if name == wanted]
     if written.version:
         found = [tool for tool in found if tool.version == written.version]
     if len(found) != 1:
-        raise ValueError(f"{len(found)} tools {written.tool!r} are declared; name one of them, with its version")
+        raise ValueError(f"{len(found)} tools {wanted!r} are declared; name one of them, with its version")
     try:
         data = json.dumps(written.arguments, allow_nan=False).encode()
     except TypeError:

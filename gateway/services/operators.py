@@ -5,13 +5,14 @@ from functools import partial
 from typing import Final
 
 from gateway.call.decide import Resolution, Told, list_operations, resolve_operation, show_operation
-from gateway.call.operate import Switched, lift_halt, list_halts, set_halt
+from gateway.call.operate import Switched, lift_halt, list_halts, list_latches, reset_latch, set_halt
 from gateway.call.stations import Stations
 from gateway.call.usage import query_usage
 from gateway.services.decision import receipt
 from gateway.services.form import malformed
 from gateway.services.tools import STATES, operation
 from gateway.services.usage import usage_query, usage_response
+from gateway.terms.latches import Latched
 from gateway.terms.operations import State
 from gateway.terms.overview import Halt as StoredHalt
 from gateway.terms.overview import HaltStanding as StoredStanding
@@ -21,10 +22,13 @@ from generated.agentic.gateway.v1 import (
     Halt,
     HaltStanding,
     HeldAmount,
+    Latch,
     LiftHaltRequest,
     LiftHaltResponse,
     ListHaltsRequest,
     ListHaltsResponse,
+    ListLatchesRequest,
+    ListLatchesResponse,
     ListOperationsRequest,
     ListOperationsResponse,
     OperationOverview,
@@ -32,6 +36,8 @@ from generated.agentic.gateway.v1 import (
     OperationState,
     QueryUsageRequest,
     QueryUsageResponse,
+    ResetLatchRequest,
+    ResetLatchResponse,
     ResolveOperationRequest,
     ResolveOperationResponse,
     SetHaltRequest,
@@ -97,6 +103,18 @@ class OperatorService:
     async def query_usage(self, request: QueryUsageRequest, passage: Passage) -> QueryUsageResponse:
         """See the proto."""
         return usage_response(await query_usage(self._at, passage, partial(usage_query, request)))
+
+    async def list_latches(self, _: ListLatchesRequest, passage: Passage) -> ListLatchesResponse:
+        """See the proto."""
+        return ListLatchesResponse(latches=[_latch(latched) for latched in await list_latches(self._at, passage)])
+
+    async def reset_latch(self, request: ResetLatchRequest, passage: Passage) -> ResetLatchResponse:
+        """See the proto."""
+        return ResetLatchResponse(record=receipt(await reset_latch(self._at, passage, request.scope, request.reason)))
+
+
+def _latch(latched: Latched) -> Latch:
+    return Latch(scope=latched.scope, operation_id=latched.operation, latched_unix_us=latched.at_unix_us)
 
 
 def _page(request: ListOperationsRequest) -> Page:

@@ -5,15 +5,18 @@ from contextlib import aclosing
 from typing import Final
 
 from gateway.call.act import act
+from gateway.call.dry_run import Rehearsed, dry_run
 from gateway.call.inquire import get_operation, list_tools, watch_operation
 from gateway.call.stations import Stations
-from gateway.services.decision import decision, receipt
+from gateway.services.decision import decision, receipt, rehearsal_decision
 from gateway.terms.asks import Effect as ToolEffect
 from gateway.terms.asks import ToolDeclaration, ToolRequest
 from gateway.terms.operations import Operation as StoredOperation
 from gateway.terms.operations import State
 from gateway.terms.passage import Passage
 from generated.agentic.gateway.v1 import (
+    DryRun,
+    DryRunHold,
     Effect,
     ExecuteToolRequest,
     GetOperationRequest,
@@ -54,18 +57,13 @@ class ToolService:
 
     async def execute_tool(self, request: ExecuteToolRequest, passage: Passage) -> Operation:
         """See the proto."""
-        answer = await act(
-            self._at,
-            passage,
-            ToolRequest(
-                tool=request.tool,
-                version=request.version,
-                arguments_json=request.arguments_json,
-                idempotency_key=request.idempotency_key,
-                run_id=request.run_id,
-            ),
-        )
+        answer = await act(self._at, passage, _asked(request))
         return operation(answer.operation, replayed=answer.replayed)
+
+    async def dry_run_tool(self, request: ExecuteToolRequest, passage: Passage) -> DryRun:
+        """See the proto."""
+        rehearsed = await dry_run(self._at, passage, _asked(request))
+        return _dry_run(rehearsed)
 
     async def get_operation(self, request: GetOperationRequest, passage: Passage) -> Operation:
         """See the proto."""
@@ -78,6 +76,31 @@ class ToolService:
         async with aclosing(watch_operation(self._at, passage, request.operation_id)) as changes:
             async for stored in changes:
                 yield operation(stored, replayed=False)
+
+
+def _asked(request: ExecuteToolRequest) -> ToolRequest:
+    return ToolRequest(
+        tool=request.tool,
+        version=request.version,
+        arguments_json=request.arguments_json,
+        idempotency_key=request.idempotency_key,
+        run_id=request.run_id,
+    )
+
+
+def _dry_run(rehearsed: Rehearsed) -> DryRun:
+    refusal = rehearsed.rehearsal.refusal
+    return DryRun(
+        decision=rehearsal_decision(rehearsed.rehearsal),
+        message=refusal.sentence if refusal else "",
+        holds=[
+            DryRunHold(
+                scope=claim.scope, unit=claim.unit.value, window=claim.window, limit=claim.limit, amount=claim.amount
+            )
+            for claim in rehearsed.rehearsal.claims
+        ],
+        receipt=receipt(rehearsed.receipt),
+    )
 
 
 def _tool(declared: ToolDeclaration) -> Tool:

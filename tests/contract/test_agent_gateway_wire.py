@@ -16,6 +16,7 @@ from gateway.wire.table import bind
 from generated.agentic.gateway.v1 import (
     ChatEvent,
     CountTokensResponse,
+    DryRun,
     Finish,
     FinishReason,
     ListModelsResponse,
@@ -79,6 +80,9 @@ class ToolService:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0))
         return Operation(id="op-1", state=OperationState.SUCCEEDED, result_json=request.arguments_json)
+
+    async def dry_run_tool(self, request, passage):
+        return DryRun(message=request.arguments_json)
 
     async def get_operation(self, request, passage):
         return Operation(id=request.operation_id)

@@ -12,6 +12,7 @@ from gateway.wire.table import bind
 from generated.agentic.gateway.v1 import (
     ChatEvent,
     CountTokensResponse,
+    DryRun,
     ListModelsResponse,
     ListToolsResponse,
     Operation,
@@ -60,6 +61,9 @@ class ToolService:
 
     async def execute_tool(self, request, passage):
         return Operation(id="op-1", tool=request.tool, result_json=request.arguments_json)
+
+    async def dry_run_tool(self, request, passage):
+        return DryRun(message=request.arguments_json)
 
     async def get_operation(self, request, passage):
         return Operation(id=request.operation_id)

@@ -18,6 +18,7 @@ from generated.agentic.gateway.v1 import (
     ChatRequest,
     Content,
     CountTokensResponse,
+    DryRun,
     Effect,
     Finish,
     FinishReason,
@@ -139,6 +140,7 @@ class StandIn:
         self.chat = two_words
         self.execute = succeeded()
         self.look = succeeded()
+        self.rehearsal = DryRun(message="Order less.")
         self.tools = ListToolsResponse(
             tools=[
                 Tool(name="place_order", version="1", arguments_json_schema="{}", effect=Effect.IRREVERSIBLE),
@@ -165,6 +167,7 @@ class StandIn:
             "ListModels": "models",
             "ListTools": "tools",
             "ExecuteTool": "execute",
+            "DryRunTool": "rehearsal",
             "GetOperation": "look",
         }
         return {

@@ -28,6 +28,9 @@ async def test_every_unary_call_gives_its_answer():
         assert [tool.name for tool in (await client.list_tools()).tools] == ["place_order", "get_quote", "get_clock"]
         assert (await client.get_operation("op-1")).state is OperationState.SUCCEEDED
         operation = await client.execute_tool("place_order", {"quantity": "5"}, version="1", run_id="run-1")
+        assert (await client.dry_run_tool("place_order", {"quantity": "6"}, run_id="run-2")).message == "Order less."
+    [rehearsed] = gateway.service.requests["DryRunTool"]
+    assert (rehearsed.arguments_json, rehearsed.run_id, rehearsed.idempotency_key) == ('{"quantity": "6"}', "run-2", "")
     assert operation.result_json == '{"filled": "5"}'
     [asked] = gateway.service.requests["ExecuteTool"]
     assert (asked.tool, asked.version, asked.run_id) == ("place_order", "1", "run-1")

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import sqlite3
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,9 @@ from gateway.assembly import bookkeeping, life
 from gateway.assembly.life import Ending, Grace, assembled
 from gateway.assembly.parts import AssemblyError
 from gateway.audit.verify import verify
+from gateway.call.denials import Denials
+from gateway.terms.caller import Caller
+from gateway.terms.verdict import Kind, Refusal
 
 SHORT = Grace(warm_s=0.5, drain_s=0.05, drained_s=0.1, effects_s=0.15)
 
@@ -63,6 +68,36 @@ async def test_a_life_leaves_a_closed_record_and_nothing_open(tmp_path, leaves_n
     assert [(boot.boot, boot.closed, boot.records) for boot in found.boots] == [(gateway.boot, True, 2)]
     assert "server.drained" in log.names()
     assert "effects.abandoned" not in log.names()
+
+
+async def test_what_is_summed_of_refusals_is_on_record_at_the_end(tmp_path, monkeypatch):
+    kept = []
+
+    class Kept(Denials):
+        def __init__(self, *parts):
+            super().__init__(*parts)
+            kept.append(self)
+
+    monkeypatch.setattr(life, "Denials", Kept)
+    caller = Caller(
+        principal="1",
+        email="",
+        agent="trader",
+        team="desk",
+        tenant="acme",
+        role="trader",
+        models=frozenset(),
+        tools=frozenset(),
+        budgets=(),
+        limits=None,
+    )
+    async with assembled(made(tmp_path), Log(), SHORT):
+        for _ in range(300 + 5):
+            kept[0].count(caller, Refusal(kind=Kind.FORBIDDEN, reason="policy.denied", sentence="No."))
+    with contextlib.closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
+        records = [json.loads(record) for (record,) in connection.execute("SELECT record FROM audit ORDER BY position")]
+    assert [record["kind"] for record in records] == ["boot", "denied", "close"]
+    assert (records[1]["agent"], records[1]["count"], records[1]["added"]) == ("trader", 5, 1)
 
 
 async def test_without_keys_and_token_it_starts_and_says_so(tmp_path):

@@ -66,7 +66,7 @@ def test_what_the_rules_are_about_needs_no_secrets_and_is_what_serve_offers(tmp_
 
 def test_a_check_tells_what_it_found_and_no_secret(tmp_path):
     text = "\n".join(checked(made(tmp_path)))
-    assert "7 rules, their own tests pass" in text
+    assert "8 rules, their own tests pass" in text
     assert "place_order" in text
     assert "very-secret-value" not in text
     assert not (tmp_path / "gateway.db").exists()

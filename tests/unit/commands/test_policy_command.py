@@ -30,7 +30,7 @@ def copied(tmp_path):
 def test_the_shipped_rules_pass_their_tests():
     code, out, err = run("test", POLICIES)
     assert (code, err) == (0, "")
-    assert "7 rules, 31 of 31 tests pass, policy hash " in out
+    assert "8 rules, 36 of 36 tests pass, policy hash " in out
 
 
 def test_a_configuration_names_rules_and_tools_without_its_secrets(monkeypatch, tmp_path):
@@ -70,7 +70,7 @@ def test_a_rule_that_changes_a_verdict_is_found(copied):
     code, out, _ = run("test", copied)
     assert code == 1
     assert out.startswith("FAILED a trader buys within the limits: expected refuse (policy.denied) by base.trade, got ")
-    assert "30 of 31 tests pass" in out
+    assert "35 of 36 tests pass" in out
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def test_it_loads_and_passes_its_own_tests():
     assert set(policy.rules) == {
         "base.trade",
         "base.read",
+        "base.rehearse",
         "base.converse",
         "base.inquire",
         "orders.restricted",

@@ -18,6 +18,8 @@ class ToolService:
 
     async def execute_tool(self, request, passage): ...
 
+    async def dry_run_tool(self, request, passage): ...
+
     async def get_operation(self, request, passage): ...
 
     def watch_operation(self, request, passage): ...
@@ -44,6 +46,7 @@ def named(name, base, **members):
 def test_every_method_of_the_service_is_bound():
     table = bind(METHODS, ToolService())
     assert sorted(table.routes) == [
+        "/agentic.gateway.v1.ToolService/DryRunTool",
         "/agentic.gateway.v1.ToolService/ExecuteTool",
         "/agentic.gateway.v1.ToolService/GetOperation",
         "/agentic.gateway.v1.ToolService/ListTools",
@@ -51,7 +54,13 @@ def test_every_method_of_the_service_is_bound():
     ]
     for path, route in table.routes.items():
         assert route.method.path == path
-        assert route.call.__name__ in {"list_tools", "execute_tool", "get_operation", "watch_operation"}
+        assert route.call.__name__ in {
+            "list_tools",
+            "execute_tool",
+            "dry_run_tool",
+            "get_operation",
+            "watch_operation",
+        }
         assert not route.vital
 
 
@@ -63,7 +72,7 @@ def test_tables_join_and_know_their_services():
 
 def test_a_path_is_bound_once():
     table = bind(METHODS, ToolService())
-    with pytest.raises(TableError, match=r"bound twice: /agentic\.gateway\.v1\.ToolService/ExecuteTool"):
+    with pytest.raises(TableError, match=r"bound twice: /agentic\.gateway\.v1\.ToolService/DryRunTool"):
         table.joined(bind(METHODS, ToolService()))
 
 

@@ -13,6 +13,8 @@ __all__ = (
     "CountTokensRequest",
     "CountTokensResponse",
     "Decision",
+    "DryRun",
+    "DryRunHold",
     "Effect",
     "ExecuteToolRequest",
     "FieldProblem",
@@ -28,10 +30,13 @@ __all__ = (
     "HaltStanding",
     "HeldAmount",
     "InlineData",
+    "Latch",
     "LiftHaltRequest",
     "LiftHaltResponse",
     "ListHaltsRequest",
     "ListHaltsResponse",
+    "ListLatchesRequest",
+    "ListLatchesResponse",
     "ListModelsRequest",
     "ListModelsResponse",
     "ListOperationsRequest",
@@ -48,6 +53,8 @@ __all__ = (
     "QueryUsageRequest",
     "QueryUsageResponse",
     "Receipt",
+    "ResetLatchRequest",
+    "ResetLatchResponse",
     "ResolveOperationRequest",
     "ResolveOperationResponse",
     "ResponseConstraint",
@@ -763,6 +770,64 @@ default_message_pool.register_message("agentic.gateway.v1", "Decision", Decision
 
 
 @dataclass(eq=False, repr=False)
+class DryRun(betterproto2.Message):
+    """
+    What a call would come to. It cannot be executed.
+    """
+
+    decision: "Decision | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    PERMITTED, REFUSED or HELD; the reason is the one that ErrorInfo would carry.
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Of a call that would be refused: what to do, for a person.
+    """
+
+    holds: "list[DryRunHold]" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What would be held before the call was sent.
+    """
+
+    receipt: "Receipt | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The record of this dry run.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "DryRun", DryRun)
+
+
+@dataclass(eq=False, repr=False)
+class DryRunHold(betterproto2.Message):
+    scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    For example "agent:trader".
+    """
+
+    unit: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    For example "notional_micro_usd".
+    """
+
+    window: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    For example "day:2026-11-23", or "total".
+    """
+
+    limit: "int" = betterproto2.field(4, betterproto2.TYPE_INT64)
+    """
+    How much of the unit everything in the scope may come to in the window.
+    """
+
+    amount: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "DryRunHold", DryRunHold)
+
+
+@dataclass(eq=False, repr=False)
 class ExecuteToolRequest(betterproto2.Message):
     tool: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -1057,6 +1122,31 @@ default_message_pool.register_message("agentic.gateway.v1", "InlineData", Inline
 
 
 @dataclass(eq=False, repr=False)
+class Latch(betterproto2.Message):
+    """
+    An agent's tool that was executed too often in one way.
+    """
+
+    scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    agent:NAME/TOOL.
+    """
+
+    operation_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The last execution that it let pass.
+    """
+
+    latched_unix_us: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
+    """
+    Microseconds since 1970-01-01T00:00:00Z.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "Latch", Latch)
+
+
+@dataclass(eq=False, repr=False)
 class LiftHaltRequest(betterproto2.Message):
     scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -1090,6 +1180,22 @@ class ListHaltsResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "ListHaltsResponse", ListHaltsResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ListLatchesRequest(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListLatchesRequest", ListLatchesRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListLatchesResponse(betterproto2.Message):
+    latches: "list[Latch]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ListLatchesResponse", ListLatchesResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1450,6 +1556,30 @@ class Receipt(betterproto2.Message):
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Receipt", Receipt)
+
+
+@dataclass(eq=False, repr=False)
+class ResetLatchRequest(betterproto2.Message):
+    scope: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why it may go on; kept. 1 to 500 visible characters.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ResetLatchRequest", ResetLatchRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResetLatchResponse(betterproto2.Message):
+    record: "Receipt | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The record of it.
+    """
+
+
+default_message_pool.register_message("agentic.gateway.v1", "ResetLatchResponse", ResetLatchResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -46,6 +46,8 @@ from . import (
     CountTokensRequest,
     CountTokensResponse,
     Decision,
+    DryRun,
+    DryRunHold,
     Effect,
     ExecuteToolRequest,
     FieldProblem,
@@ -61,10 +63,13 @@ from . import (
     HaltStanding,
     HeldAmount,
     InlineData,
+    Latch,
     LiftHaltRequest,
     LiftHaltResponse,
     ListHaltsRequest,
     ListHaltsResponse,
+    ListLatchesRequest,
+    ListLatchesResponse,
     ListModelsRequest,
     ListModelsResponse,
     ListOperationsRequest,
@@ -81,6 +86,8 @@ from . import (
     QueryUsageRequest,
     QueryUsageResponse,
     Receipt,
+    ResetLatchRequest,
+    ResetLatchResponse,
     ResolveOperationRequest,
     ResolveOperationResponse,
     ResponseConstraint,
@@ -564,6 +571,91 @@ def encode_Decision(message: Decision, depth: int = MAX_DEPTH) -> bytes:
             out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Decision.policy_hash"), body)
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Decision", error) from None
+    return b"".join(out)
+
+
+def encode_DryRun(message: DryRun, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.DryRun."""
+    if type(message) is not DryRun and not isinstance(message, DryRun):
+        raise wrong_type(message, "DryRun", "agentic.gateway.v1.DryRun")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.DryRun")
+    out: list[bytes] = []
+    try:
+        value = message.decision
+        if value is not None:
+            body = encode_Decision(value, depth - 1)
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRun.decision"), body)
+        value = message.message
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.DryRun.message")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRun.message"), body)
+        value = message.holds
+        if type(value) is not list:
+            value = items(value, "agentic.gateway.v1.DryRun.holds")
+        for value in value:
+            body = encode_DryRunHold(value, depth - 1)
+            size = len(body)
+            out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRun.holds"), body)
+        value = message.receipt
+        if value is not None:
+            body = encode_Receipt(value, depth - 1)
+            size = len(body)
+            out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRun.receipt"), body)
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.DryRun", error) from None
+    return b"".join(out)
+
+
+def encode_DryRunHold(message: DryRunHold, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.DryRunHold."""
+    if type(message) is not DryRunHold and not isinstance(message, DryRunHold):
+        raise wrong_type(message, "DryRunHold", "agentic.gateway.v1.DryRunHold")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.DryRunHold")
+    out: list[bytes] = []
+    try:
+        value = message.scope
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.DryRunHold.scope")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRunHold.scope"), body)
+        value = message.unit
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.DryRunHold.unit")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRunHold.unit"), body)
+        value = message.window
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.DryRunHold.window")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x1a", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.DryRunHold.window"), body)
+        value = message.limit
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.DryRunHold.limit")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.DryRunHold.limit")
+        if value:
+            out += (b" ", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.amount
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.DryRunHold.amount")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.DryRunHold.amount")
+        if value:
+            out += (b"(", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.DryRunHold", error) from None
     return b"".join(out)
 
 
@@ -1124,6 +1216,42 @@ def encode_InlineData(message: InlineData, depth: int = MAX_DEPTH) -> bytes:
     return b"".join(out)
 
 
+def encode_Latch(message: Latch, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.Latch."""
+    if type(message) is not Latch and not isinstance(message, Latch):
+        raise wrong_type(message, "Latch", "agentic.gateway.v1.Latch")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Latch")
+    out: list[bytes] = []
+    try:
+        value = message.scope
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.Latch.scope")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Latch.scope"), body)
+        value = message.operation_id
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.Latch.operation_id")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (b"\x12", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Latch.operation_id"), body)
+        value = message.latched_unix_us
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Latch.latched_unix_us")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Latch.latched_unix_us"
+            )
+        if value:
+            out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.Latch", error) from None
+    return b"".join(out)
+
+
 def encode_LiftHaltRequest(message: LiftHaltRequest, depth: int = MAX_DEPTH) -> bytes:
     """Writes one agentic.gateway.v1.LiftHaltRequest."""
     if type(message) is not LiftHaltRequest and not isinstance(message, LiftHaltRequest):
@@ -1198,6 +1326,36 @@ def encode_ListHaltsResponse(message: ListHaltsResponse, depth: int = MAX_DEPTH)
         body = encode_HaltStanding(value, depth - 1)
         size = len(body)
         out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListHaltsResponse.halts"), body)
+    return b"".join(out)
+
+
+def encode_ListLatchesRequest(message: ListLatchesRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListLatchesRequest."""
+    if type(message) is not ListLatchesRequest and not isinstance(message, ListLatchesRequest):
+        raise wrong_type(message, "ListLatchesRequest", "agentic.gateway.v1.ListLatchesRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListLatchesRequest")
+    return b""
+
+
+def encode_ListLatchesResponse(message: ListLatchesResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ListLatchesResponse."""
+    if type(message) is not ListLatchesResponse and not isinstance(message, ListLatchesResponse):
+        raise wrong_type(message, "ListLatchesResponse", "agentic.gateway.v1.ListLatchesResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListLatchesResponse")
+    out: list[bytes] = []
+    value = message.latches
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListLatchesResponse.latches")
+    for value in value:
+        body = encode_Latch(value, depth - 1)
+        size = len(body)
+        out += (
+            b"\n",
+            SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ListLatchesResponse.latches"),
+            body,
+        )
     return b"".join(out)
 
 
@@ -1931,6 +2089,56 @@ def encode_Receipt(message: Receipt, depth: int = MAX_DEPTH) -> bytes:
             out += (b'"', SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.Receipt.leaf_hash"), value)
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Receipt", error) from None
+    return b"".join(out)
+
+
+def encode_ResetLatchRequest(message: ResetLatchRequest, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ResetLatchRequest."""
+    if type(message) is not ResetLatchRequest and not isinstance(message, ResetLatchRequest):
+        raise wrong_type(message, "ResetLatchRequest", "agentic.gateway.v1.ResetLatchRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResetLatchRequest")
+    out: list[bytes] = []
+    try:
+        value = message.scope
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ResetLatchRequest.scope")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\n",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResetLatchRequest.scope"),
+                body,
+            )
+        value = message.reason
+        if type(value) is not str:
+            value = text(value, "agentic.gateway.v1.ResetLatchRequest.reason")
+        if value:
+            body = value.encode()
+            size = len(body)
+            out += (
+                b"\x12",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResetLatchRequest.reason"),
+                body,
+            )
+    except UnicodeEncodeError as error:
+        raise unwritable(message, "agentic.gateway.v1.ResetLatchRequest", error) from None
+    return b"".join(out)
+
+
+def encode_ResetLatchResponse(message: ResetLatchResponse, depth: int = MAX_DEPTH) -> bytes:
+    """Writes one agentic.gateway.v1.ResetLatchResponse."""
+    if type(message) is not ResetLatchResponse and not isinstance(message, ResetLatchResponse):
+        raise wrong_type(message, "ResetLatchResponse", "agentic.gateway.v1.ResetLatchResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResetLatchResponse")
+    out: list[bytes] = []
+    value = message.record
+    if value is not None:
+        body = encode_Receipt(value, depth - 1)
+        size = len(body)
+        out += (b"\n", SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.ResetLatchResponse.record"), body)
     return b"".join(out)
 
 
@@ -3542,6 +3750,142 @@ def decode_Decision(data: bytes) -> Decision:
     return read_Decision(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_DryRun(data: bytes, at: int, end: int, depth: int, seen: DryRun | None, room: list[int]) -> DryRun:
+    if seen is None:
+        f_decision = None
+        f_message = ""
+        f_holds = []
+        f_receipt = None
+    else:
+        f_decision = seen.decision
+        f_message = seen.message
+        f_holds = seen.holds
+        f_receipt = seen.receipt
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.DryRun", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.DryRun", tag, end)
+                if tag == 10:
+                    f_decision = read_Decision(data, at, stop, depth - 1, f_decision, room)
+                elif tag == 18:
+                    f_message = data[at:stop].decode()
+                elif tag == 26:
+                    f_holds.append(read_DryRunHold(data, at, stop, depth - 1, None, room))
+                elif tag == 34:
+                    f_receipt = read_Receipt(data, at, stop, depth - 1, f_receipt, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.DryRun", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.DryRun", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.DryRun")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.DryRun", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.DryRun", tag, end)
+    return DryRun(f_decision, f_message, f_holds, f_receipt)
+
+
+def decode_DryRun(data: bytes) -> DryRun:
+    """Reads one agentic.gateway.v1.DryRun."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_DryRun(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_DryRunHold(data: bytes, at: int, end: int, depth: int, seen: DryRunHold | None, room: list[int]) -> DryRunHold:
+    if seen is None:
+        f_scope = ""
+        f_unit = ""
+        f_window = ""
+        f_limit = 0
+        f_amount = 0
+    else:
+        f_scope = seen.scope
+        f_unit = seen.unit
+        f_window = seen.window
+        f_limit = seen.limit
+        f_amount = seen.amount
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.DryRunHold", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.DryRunHold", tag, end)
+                if tag == 10:
+                    f_scope = data[at:stop].decode()
+                elif tag == 18:
+                    f_unit = data[at:stop].decode()
+                elif tag == 26:
+                    f_window = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.DryRunHold", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 32:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_limit = number
+                elif tag == 40:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_amount = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.DryRunHold", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.DryRunHold")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.DryRunHold", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.DryRunHold", tag, end)
+    return DryRunHold(f_scope, f_unit, f_window, f_limit, f_amount)
+
+
+def decode_DryRunHold(data: bytes) -> DryRunHold:
+    """Reads one agentic.gateway.v1.DryRunHold."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_DryRunHold(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_ExecuteToolRequest(
     data: bytes, at: int, end: int, depth: int, seen: ExecuteToolRequest | None, room: list[int]
 ) -> ExecuteToolRequest:
@@ -4401,6 +4745,68 @@ def decode_InlineData(data: bytes) -> InlineData:
     return read_InlineData(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
+def read_Latch(data: bytes, at: int, end: int, depth: int, seen: Latch | None, room: list[int]) -> Latch:
+    if seen is None:
+        f_scope = ""
+        f_operation_id = ""
+        f_latched_unix_us = 0
+    else:
+        f_scope = seen.scope
+        f_operation_id = seen.operation_id
+        f_latched_unix_us = seen.latched_unix_us
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.Latch", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.Latch", tag, end)
+                if tag == 10:
+                    f_scope = data[at:stop].decode()
+                elif tag == 18:
+                    f_operation_id = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Latch", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag == 24:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_latched_unix_us = number
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.Latch", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.Latch")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.Latch", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.Latch", tag, end)
+    return Latch(f_scope, f_operation_id, f_latched_unix_us)
+
+
+def decode_Latch(data: bytes) -> Latch:
+    """Reads one agentic.gateway.v1.Latch."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_Latch(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
 def read_LiftHaltRequest(
     data: bytes, at: int, end: int, depth: int, seen: LiftHaltRequest | None, room: list[int]
 ) -> LiftHaltRequest:
@@ -4617,6 +5023,108 @@ def decode_ListHaltsResponse(data: bytes) -> ListHaltsResponse:
     if type(data) is not bytes:
         data = buffer(data)
     return read_ListHaltsResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ListLatchesRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ListLatchesRequest | None, room: list[int]
+) -> ListLatchesRequest:
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListLatchesRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListLatchesRequest", tag, end)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListLatchesRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListLatchesRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListLatchesRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListLatchesRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListLatchesRequest", tag, end)
+    return ListLatchesRequest()
+
+
+def decode_ListLatchesRequest(data: bytes) -> ListLatchesRequest:
+    """Reads one agentic.gateway.v1.ListLatchesRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListLatchesRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ListLatchesResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ListLatchesResponse | None, room: list[int]
+) -> ListLatchesResponse:
+    if seen is None:
+        f_latches = []
+    else:
+        f_latches = seen.latches
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ListLatchesResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ListLatchesResponse", tag, end)
+                if tag == 10:
+                    f_latches.append(read_Latch(data, at, stop, depth - 1, None, room))
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListLatchesResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ListLatchesResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ListLatchesResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ListLatchesResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ListLatchesResponse", tag, end)
+    return ListLatchesResponse(f_latches)
+
+
+def decode_ListLatchesResponse(data: bytes) -> ListLatchesResponse:
+    """Reads one agentic.gateway.v1.ListLatchesResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ListLatchesResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_ListModelsRequest(
@@ -5711,6 +6219,118 @@ def decode_Receipt(data: bytes) -> Receipt:
     if type(data) is not bytes:
         data = buffer(data)
     return read_Receipt(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ResetLatchRequest(
+    data: bytes, at: int, end: int, depth: int, seen: ResetLatchRequest | None, room: list[int]
+) -> ResetLatchRequest:
+    if seen is None:
+        f_scope = ""
+        f_reason = ""
+    else:
+        f_scope = seen.scope
+        f_reason = seen.reason
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ResetLatchRequest", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ResetLatchRequest", tag, end)
+                if tag == 10:
+                    f_scope = data[at:stop].decode()
+                elif tag == 18:
+                    f_reason = data[at:stop].decode()
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResetLatchRequest", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResetLatchRequest", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ResetLatchRequest")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ResetLatchRequest", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ResetLatchRequest", tag, end)
+    return ResetLatchRequest(f_scope, f_reason)
+
+
+def decode_ResetLatchRequest(data: bytes) -> ResetLatchRequest:
+    """Reads one agentic.gateway.v1.ResetLatchRequest."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ResetLatchRequest(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
+
+
+def read_ResetLatchResponse(
+    data: bytes, at: int, end: int, depth: int, seen: ResetLatchResponse | None, room: list[int]
+) -> ResetLatchResponse:
+    if seen is None:
+        f_record = None
+    else:
+        f_record = seen.record
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large("agentic.gateway.v1.ResetLatchResponse", at, depth)
+    tag = 0
+    try:
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag > 127:
+                tag, at = long_tag(data, at, tag)
+            kind = tag & 7
+            if kind == 2:
+                stop = data[at]
+                at += 1
+                if stop > 127:
+                    stop, at = long_size(data, at, stop)
+                stop += at
+                if stop > end:
+                    raise cut_off("agentic.gateway.v1.ResetLatchResponse", tag, end)
+                if tag == 10:
+                    f_record = read_Receipt(data, at, stop, depth - 1, f_record, room)
+                elif tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResetLatchResponse", at)
+                at = stop
+            elif kind == 0:
+                number = data[at]
+                at += 1
+                if number > 127:
+                    number, at = long_varint(data, at, number)
+                if tag < 8:
+                    raise field_zero("agentic.gateway.v1.ResetLatchResponse", at)
+            else:
+                at = skip(data, at, tag, depth, "agentic.gateway.v1.ResetLatchResponse")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise unreadable("agentic.gateway.v1.ResetLatchResponse", tag, at, error) from None
+    if at != end:
+        raise cut_off("agentic.gateway.v1.ResetLatchResponse", tag, end)
+    return ResetLatchResponse(f_record)
+
+
+def decode_ResetLatchResponse(data: bytes) -> ResetLatchResponse:
+    """Reads one agentic.gateway.v1.ResetLatchResponse."""
+    if type(data) is not bytes:
+        data = buffer(data)
+    return read_ResetLatchResponse(data, 0, len(data), MAX_DEPTH, None, [MAX_MESSAGES])
 
 
 def read_ResolveOperationRequest(
@@ -7285,6 +7905,8 @@ CODECS: dict[type, wire_format.Codec] = {
     CountTokensRequest: wire_format.Codec(encode_CountTokensRequest, decode_CountTokensRequest),
     CountTokensResponse: wire_format.Codec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: wire_format.Codec(encode_Decision, decode_Decision),
+    DryRun: wire_format.Codec(encode_DryRun, decode_DryRun),
+    DryRunHold: wire_format.Codec(encode_DryRunHold, decode_DryRunHold),
     ExecuteToolRequest: wire_format.Codec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
     FieldProblem: wire_format.Codec(encode_FieldProblem, decode_FieldProblem),
     FileData: wire_format.Codec(encode_FileData, decode_FileData),
@@ -7297,10 +7919,13 @@ CODECS: dict[type, wire_format.Codec] = {
     HaltStanding: wire_format.Codec(encode_HaltStanding, decode_HaltStanding),
     HeldAmount: wire_format.Codec(encode_HeldAmount, decode_HeldAmount),
     InlineData: wire_format.Codec(encode_InlineData, decode_InlineData),
+    Latch: wire_format.Codec(encode_Latch, decode_Latch),
     LiftHaltRequest: wire_format.Codec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: wire_format.Codec(encode_LiftHaltResponse, decode_LiftHaltResponse),
     ListHaltsRequest: wire_format.Codec(encode_ListHaltsRequest, decode_ListHaltsRequest),
     ListHaltsResponse: wire_format.Codec(encode_ListHaltsResponse, decode_ListHaltsResponse),
+    ListLatchesRequest: wire_format.Codec(encode_ListLatchesRequest, decode_ListLatchesRequest),
+    ListLatchesResponse: wire_format.Codec(encode_ListLatchesResponse, decode_ListLatchesResponse),
     ListModelsRequest: wire_format.Codec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: wire_format.Codec(encode_ListModelsResponse, decode_ListModelsResponse),
     ListOperationsRequest: wire_format.Codec(encode_ListOperationsRequest, decode_ListOperationsRequest),
@@ -7316,6 +7941,8 @@ CODECS: dict[type, wire_format.Codec] = {
     QueryUsageRequest: wire_format.Codec(encode_QueryUsageRequest, decode_QueryUsageRequest),
     QueryUsageResponse: wire_format.Codec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: wire_format.Codec(encode_Receipt, decode_Receipt),
+    ResetLatchRequest: wire_format.Codec(encode_ResetLatchRequest, decode_ResetLatchRequest),
+    ResetLatchResponse: wire_format.Codec(encode_ResetLatchResponse, decode_ResetLatchResponse),
     ResolveOperationRequest: wire_format.Codec(encode_ResolveOperationRequest, decode_ResolveOperationRequest),
     ResolveOperationResponse: wire_format.Codec(encode_ResolveOperationResponse, decode_ResolveOperationResponse),
     ResponseConstraint: wire_format.Codec(encode_ResponseConstraint, decode_ResponseConstraint),

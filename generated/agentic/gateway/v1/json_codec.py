@@ -55,6 +55,8 @@ from . import (
     CountTokensRequest,
     CountTokensResponse,
     Decision,
+    DryRun,
+    DryRunHold,
     Effect,
     ExecuteToolRequest,
     FieldProblem,
@@ -70,10 +72,13 @@ from . import (
     HaltStanding,
     HeldAmount,
     InlineData,
+    Latch,
     LiftHaltRequest,
     LiftHaltResponse,
     ListHaltsRequest,
     ListHaltsResponse,
+    ListLatchesRequest,
+    ListLatchesResponse,
     ListModelsRequest,
     ListModelsResponse,
     ListOperationsRequest,
@@ -90,6 +95,8 @@ from . import (
     QueryUsageRequest,
     QueryUsageResponse,
     Receipt,
+    ResetLatchRequest,
+    ResetLatchResponse,
     ResolveOperationRequest,
     ResolveOperationResponse,
     ResponseConstraint,
@@ -384,6 +391,19 @@ fields_Decision: dict[str, int] = {
     "policy_hash": 8,
     "policyHash": 8,
 }
+fields_DryRun: dict[str, int] = {
+    "decision": 1,
+    "message": 2,
+    "holds": 4,
+    "receipt": 8,
+}
+fields_DryRunHold: dict[str, int] = {
+    "scope": 1,
+    "unit": 2,
+    "window": 4,
+    "limit": 8,
+    "amount": 16,
+}
 fields_ExecuteToolRequest: dict[str, int] = {
     "tool": 1,
     "version": 2,
@@ -480,6 +500,13 @@ fields_InlineData: dict[str, int] = {
     "mimeType": 1,
     "data": 2,
 }
+fields_Latch: dict[str, int] = {
+    "scope": 1,
+    "operation_id": 2,
+    "operationId": 2,
+    "latched_unix_us": 4,
+    "latchedUnixUs": 4,
+}
 fields_LiftHaltRequest: dict[str, int] = {
     "scope": 1,
     "reason": 2,
@@ -491,6 +518,10 @@ fields_LiftHaltResponse: dict[str, int] = {
 fields_ListHaltsRequest: dict[str, int] = {}
 fields_ListHaltsResponse: dict[str, int] = {
     "halts": 1,
+}
+fields_ListLatchesRequest: dict[str, int] = {}
+fields_ListLatchesResponse: dict[str, int] = {
+    "latches": 1,
 }
 fields_ListModelsRequest: dict[str, int] = {}
 fields_ListModelsResponse: dict[str, int] = {
@@ -613,6 +644,13 @@ fields_Receipt: dict[str, int] = {
     "sequence": 4,
     "leaf_hash": 8,
     "leafHash": 8,
+}
+fields_ResetLatchRequest: dict[str, int] = {
+    "scope": 1,
+    "reason": 2,
+}
+fields_ResetLatchResponse: dict[str, int] = {
+    "record": 1,
 }
 fields_ResolveOperationRequest: dict[str, int] = {
     "operation_id": 1,
@@ -1191,6 +1229,88 @@ def encode_Decision(message: Decision) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.Decision") from None
 
 
+def write_DryRun(message: DryRun, depth: int) -> str:
+    if type(message) is not DryRun and not isinstance(message, DryRun):
+        raise wrong_type(message, "DryRun", "agentic.gateway.v1.DryRun")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.DryRun")
+    out: list[str] = []
+    value = message.decision
+    if value is not None:
+        out.append(f'"decision":{write_Decision(value, depth - 1)}')
+    value = message.message
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.DryRun.message")
+    if value:
+        out.append(f'"message":{quote(value)}')
+    value = message.holds
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.DryRun.holds")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_DryRunHold(value, depth - 1))
+        out.append('"holds":[' + ",".join(parts) + "]")
+    value = message.receipt
+    if value is not None:
+        out.append(f'"receipt":{write_Receipt(value, depth - 1)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_DryRun(message: DryRun) -> bytes:
+    """Writes one agentic.gateway.v1.DryRun as JSON."""
+    try:
+        return write_DryRun(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.DryRun") from None
+
+
+def write_DryRunHold(message: DryRunHold, depth: int) -> str:
+    if type(message) is not DryRunHold and not isinstance(message, DryRunHold):
+        raise wrong_type(message, "DryRunHold", "agentic.gateway.v1.DryRunHold")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.DryRunHold")
+    out: list[str] = []
+    value = message.scope
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.DryRunHold.scope")
+    if value:
+        out.append(f'"scope":{quote(value)}')
+    value = message.unit
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.DryRunHold.unit")
+    if value:
+        out.append(f'"unit":{quote(value)}')
+    value = message.window
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.DryRunHold.window")
+    if value:
+        out.append(f'"window":{quote(value)}')
+    value = message.limit
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.DryRunHold.limit")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.DryRunHold.limit")
+    if value:
+        out.append(f'"limit":"{value}"')
+    value = message.amount
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.DryRunHold.amount")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.DryRunHold.amount")
+    if value:
+        out.append(f'"amount":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_DryRunHold(message: DryRunHold) -> bytes:
+    """Writes one agentic.gateway.v1.DryRunHold as JSON."""
+    try:
+        return write_DryRunHold(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.DryRunHold") from None
+
+
 def write_ExecuteToolRequest(message: ExecuteToolRequest, depth: int) -> str:
     if type(message) is not ExecuteToolRequest and not isinstance(message, ExecuteToolRequest):
         raise wrong_type(message, "ExecuteToolRequest", "agentic.gateway.v1.ExecuteToolRequest")
@@ -1685,6 +1805,40 @@ def encode_InlineData(message: InlineData) -> bytes:
         raise half_pair(message, "agentic.gateway.v1.InlineData") from None
 
 
+def write_Latch(message: Latch, depth: int) -> str:
+    if type(message) is not Latch and not isinstance(message, Latch):
+        raise wrong_type(message, "Latch", "agentic.gateway.v1.Latch")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.Latch")
+    out: list[str] = []
+    value = message.scope
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.Latch.scope")
+    if value:
+        out.append(f'"scope":{quote(value)}')
+    value = message.operation_id
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.Latch.operation_id")
+    if value:
+        out.append(f'"operationId":{quote(value)}')
+    value = message.latched_unix_us
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Latch.latched_unix_us")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Latch.latched_unix_us")
+    if value:
+        out.append(f'"latchedUnixUs":"{value}"')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_Latch(message: Latch) -> bytes:
+    """Writes one agentic.gateway.v1.Latch as JSON."""
+    try:
+        return write_Latch(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.Latch") from None
+
+
 def write_LiftHaltRequest(message: LiftHaltRequest, depth: int) -> str:
     if type(message) is not LiftHaltRequest and not isinstance(message, LiftHaltRequest):
         raise wrong_type(message, "LiftHaltRequest", "agentic.gateway.v1.LiftHaltRequest")
@@ -1774,6 +1928,47 @@ def encode_ListHaltsResponse(message: ListHaltsResponse) -> bytes:
         return write_ListHaltsResponse(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.ListHaltsResponse") from None
+
+
+def write_ListLatchesRequest(message: ListLatchesRequest, depth: int) -> str:
+    if type(message) is not ListLatchesRequest and not isinstance(message, ListLatchesRequest):
+        raise wrong_type(message, "ListLatchesRequest", "agentic.gateway.v1.ListLatchesRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListLatchesRequest")
+    return "{}"
+
+
+def encode_ListLatchesRequest(message: ListLatchesRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ListLatchesRequest as JSON."""
+    try:
+        return write_ListLatchesRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListLatchesRequest") from None
+
+
+def write_ListLatchesResponse(message: ListLatchesResponse, depth: int) -> str:
+    if type(message) is not ListLatchesResponse and not isinstance(message, ListLatchesResponse):
+        raise wrong_type(message, "ListLatchesResponse", "agentic.gateway.v1.ListLatchesResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ListLatchesResponse")
+    out: list[str] = []
+    value = message.latches
+    if type(value) is not list:
+        value = items(value, "agentic.gateway.v1.ListLatchesResponse.latches")
+    if value:
+        parts = []
+        for value in value:
+            parts.append(write_Latch(value, depth - 1))
+        out.append('"latches":[' + ",".join(parts) + "]")
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ListLatchesResponse(message: ListLatchesResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ListLatchesResponse as JSON."""
+    try:
+        return write_ListLatchesResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ListLatchesResponse") from None
 
 
 def write_ListModelsRequest(message: ListModelsRequest, depth: int) -> str:
@@ -2460,6 +2655,53 @@ def encode_Receipt(message: Receipt) -> bytes:
         return write_Receipt(message, MAX_LEVELS - 1).encode()
     except UnicodeEncodeError:
         raise half_pair(message, "agentic.gateway.v1.Receipt") from None
+
+
+def write_ResetLatchRequest(message: ResetLatchRequest, depth: int) -> str:
+    if type(message) is not ResetLatchRequest and not isinstance(message, ResetLatchRequest):
+        raise wrong_type(message, "ResetLatchRequest", "agentic.gateway.v1.ResetLatchRequest")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResetLatchRequest")
+    out: list[str] = []
+    value = message.scope
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ResetLatchRequest.scope")
+    if value:
+        out.append(f'"scope":{quote(value)}')
+    value = message.reason
+    if type(value) is not str:
+        value = text(value, "agentic.gateway.v1.ResetLatchRequest.reason")
+    if value:
+        out.append(f'"reason":{quote(value)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ResetLatchRequest(message: ResetLatchRequest) -> bytes:
+    """Writes one agentic.gateway.v1.ResetLatchRequest as JSON."""
+    try:
+        return write_ResetLatchRequest(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ResetLatchRequest") from None
+
+
+def write_ResetLatchResponse(message: ResetLatchResponse, depth: int) -> str:
+    if type(message) is not ResetLatchResponse and not isinstance(message, ResetLatchResponse):
+        raise wrong_type(message, "ResetLatchResponse", "agentic.gateway.v1.ResetLatchResponse")
+    if depth < 0:
+        raise nested_too_deep("agentic.gateway.v1.ResetLatchResponse")
+    out: list[str] = []
+    value = message.record
+    if value is not None:
+        out.append(f'"record":{write_Receipt(value, depth - 1)}')
+    return "{" + ",".join(out) + "}"
+
+
+def encode_ResetLatchResponse(message: ResetLatchResponse) -> bytes:
+    """Writes one agentic.gateway.v1.ResetLatchResponse as JSON."""
+    try:
+        return write_ResetLatchResponse(message, MAX_LEVELS - 1).encode()
+    except UnicodeEncodeError:
+        raise half_pair(message, "agentic.gateway.v1.ResetLatchResponse") from None
 
 
 def write_ResolveOperationRequest(message: ResolveOperationRequest, depth: int) -> str:
@@ -3753,6 +3995,87 @@ def decode_Decision(data: bytes | str, size_max: int = MAX_SIZE) -> Decision:
     return read_Decision(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_DryRun(found: object, depth: int, room: list[int]) -> DryRun:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_decision = None
+    f_message = ""
+    f_holds = []
+    f_receipt = None
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_DryRun.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.DryRun", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_decision = read_Decision(value, depth - 1, room)
+            elif field == 2:
+                f_message = as_text(value)
+            elif field == 4:
+                f_holds = messages_of(value, read_DryRunHold, depth - 1, room)
+            elif field == 8:
+                f_receipt = read_Receipt(value, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return DryRun(f_decision, f_message, f_holds, f_receipt)
+
+
+def decode_DryRun(data: bytes | str, size_max: int = MAX_SIZE) -> DryRun:
+    """Reads one agentic.gateway.v1.DryRun from JSON of at most `size_max` bytes."""
+    return read_DryRun(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_DryRunHold(found: object, depth: int, room: list[int]) -> DryRunHold:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_scope = ""
+    f_unit = ""
+    f_window = ""
+    f_limit = 0
+    f_amount = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_DryRunHold.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.DryRunHold", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_scope = as_text(value)
+            elif field == 2:
+                f_unit = as_text(value)
+            elif field == 4:
+                f_window = as_text(value)
+            elif field == 8:
+                f_limit = as_int64(value)
+            elif field == 16:
+                f_amount = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return DryRunHold(f_scope, f_unit, f_window, f_limit, f_amount)
+
+
+def decode_DryRunHold(data: bytes | str, size_max: int = MAX_SIZE) -> DryRunHold:
+    """Reads one agentic.gateway.v1.DryRunHold from JSON of at most `size_max` bytes."""
+    return read_DryRunHold(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_ExecuteToolRequest(found: object, depth: int, room: list[int]) -> ExecuteToolRequest:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -4251,6 +4574,42 @@ def decode_InlineData(data: bytes | str, size_max: int = MAX_SIZE) -> InlineData
     return read_InlineData(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
+def read_Latch(found: object, depth: int, room: list[int]) -> Latch:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_scope = ""
+    f_operation_id = ""
+    f_latched_unix_us = 0
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_Latch.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.Latch", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_scope = as_text(value)
+            elif field == 2:
+                f_operation_id = as_text(value)
+            elif field == 4:
+                f_latched_unix_us = as_int64(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return Latch(f_scope, f_operation_id, f_latched_unix_us)
+
+
+def decode_Latch(data: bytes | str, size_max: int = MAX_SIZE) -> Latch:
+    """Reads one agentic.gateway.v1.Latch from JSON of at most `size_max` bytes."""
+    return read_Latch(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
 def read_LiftHaltRequest(found: object, depth: int, room: list[int]) -> LiftHaltRequest:
     if type(found) is not tuple:
         raise not_an_object(found)
@@ -4363,6 +4722,54 @@ def read_ListHaltsResponse(found: object, depth: int, room: list[int]) -> ListHa
 def decode_ListHaltsResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ListHaltsResponse:
     """Reads one agentic.gateway.v1.ListHaltsResponse from JSON of at most `size_max` bytes."""
     return read_ListHaltsResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ListLatchesRequest(found: object, depth: int, room: list[int]) -> ListLatchesRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    for key, _ in found:
+        error = refused_name("agentic.gateway.v1.ListLatchesRequest", 0)
+        error.inside(key)
+        raise error
+    return ListLatchesRequest()
+
+
+def decode_ListLatchesRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ListLatchesRequest:
+    """Reads one agentic.gateway.v1.ListLatchesRequest from JSON of at most `size_max` bytes."""
+    return read_ListLatchesRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ListLatchesResponse(found: object, depth: int, room: list[int]) -> ListLatchesResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_latches = []
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ListLatchesResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ListLatchesResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_latches = messages_of(value, read_Latch, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ListLatchesResponse(f_latches)
+
+
+def decode_ListLatchesResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ListLatchesResponse:
+    """Reads one agentic.gateway.v1.ListLatchesResponse from JSON of at most `size_max` bytes."""
+    return read_ListLatchesResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_ListModelsRequest(found: object, depth: int, room: list[int]) -> ListModelsRequest:
@@ -4996,6 +5403,69 @@ def read_Receipt(found: object, depth: int, room: list[int]) -> Receipt:
 def decode_Receipt(data: bytes | str, size_max: int = MAX_SIZE) -> Receipt:
     """Reads one agentic.gateway.v1.Receipt from JSON of at most `size_max` bytes."""
     return read_Receipt(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ResetLatchRequest(found: object, depth: int, room: list[int]) -> ResetLatchRequest:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_scope = ""
+    f_reason = ""
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ResetLatchRequest.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ResetLatchRequest", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_scope = as_text(value)
+            elif field == 2:
+                f_reason = as_text(value)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ResetLatchRequest(f_scope, f_reason)
+
+
+def decode_ResetLatchRequest(data: bytes | str, size_max: int = MAX_SIZE) -> ResetLatchRequest:
+    """Reads one agentic.gateway.v1.ResetLatchRequest from JSON of at most `size_max` bytes."""
+    return read_ResetLatchRequest(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
+
+
+def read_ResetLatchResponse(found: object, depth: int, room: list[int]) -> ResetLatchResponse:
+    if type(found) is not tuple:
+        raise not_an_object(found)
+    room[0] -= 1
+    if depth < 0 or room[0] < 0:
+        raise too_large(depth)
+    f_record = None
+    done = 0
+    key = ""
+    try:
+        for key, value in found:
+            field = fields_ResetLatchResponse.get(key, 0)
+            if not field or done & field:
+                raise refused_name("agentic.gateway.v1.ResetLatchResponse", field)
+            done |= field
+            if value is None:
+                continue
+            if field == 1:
+                f_record = read_Receipt(value, depth - 1, room)
+    except json_format.JsonDecodeError as error:
+        error.inside(key)
+        raise
+    return ResetLatchResponse(f_record)
+
+
+def decode_ResetLatchResponse(data: bytes | str, size_max: int = MAX_SIZE) -> ResetLatchResponse:
+    """Reads one agentic.gateway.v1.ResetLatchResponse from JSON of at most `size_max` bytes."""
+    return read_ResetLatchResponse(parsed(data, size_max), MAX_LEVELS - 1, [MAX_MESSAGES])
 
 
 def read_ResolveOperationRequest(found: object, depth: int, room: list[int]) -> ResolveOperationRequest:
@@ -5929,6 +6399,8 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     CountTokensRequest: json_format.JsonCodec(encode_CountTokensRequest, decode_CountTokensRequest),
     CountTokensResponse: json_format.JsonCodec(encode_CountTokensResponse, decode_CountTokensResponse),
     Decision: json_format.JsonCodec(encode_Decision, decode_Decision),
+    DryRun: json_format.JsonCodec(encode_DryRun, decode_DryRun),
+    DryRunHold: json_format.JsonCodec(encode_DryRunHold, decode_DryRunHold),
     ExecuteToolRequest: json_format.JsonCodec(encode_ExecuteToolRequest, decode_ExecuteToolRequest),
     FieldProblem: json_format.JsonCodec(encode_FieldProblem, decode_FieldProblem),
     FileData: json_format.JsonCodec(encode_FileData, decode_FileData),
@@ -5941,10 +6413,13 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     HaltStanding: json_format.JsonCodec(encode_HaltStanding, decode_HaltStanding),
     HeldAmount: json_format.JsonCodec(encode_HeldAmount, decode_HeldAmount),
     InlineData: json_format.JsonCodec(encode_InlineData, decode_InlineData),
+    Latch: json_format.JsonCodec(encode_Latch, decode_Latch),
     LiftHaltRequest: json_format.JsonCodec(encode_LiftHaltRequest, decode_LiftHaltRequest),
     LiftHaltResponse: json_format.JsonCodec(encode_LiftHaltResponse, decode_LiftHaltResponse),
     ListHaltsRequest: json_format.JsonCodec(encode_ListHaltsRequest, decode_ListHaltsRequest),
     ListHaltsResponse: json_format.JsonCodec(encode_ListHaltsResponse, decode_ListHaltsResponse),
+    ListLatchesRequest: json_format.JsonCodec(encode_ListLatchesRequest, decode_ListLatchesRequest),
+    ListLatchesResponse: json_format.JsonCodec(encode_ListLatchesResponse, decode_ListLatchesResponse),
     ListModelsRequest: json_format.JsonCodec(encode_ListModelsRequest, decode_ListModelsRequest),
     ListModelsResponse: json_format.JsonCodec(encode_ListModelsResponse, decode_ListModelsResponse),
     ListOperationsRequest: json_format.JsonCodec(encode_ListOperationsRequest, decode_ListOperationsRequest),
@@ -5960,6 +6435,8 @@ JSON_CODECS: dict[type, json_format.JsonCodec] = {
     QueryUsageRequest: json_format.JsonCodec(encode_QueryUsageRequest, decode_QueryUsageRequest),
     QueryUsageResponse: json_format.JsonCodec(encode_QueryUsageResponse, decode_QueryUsageResponse),
     Receipt: json_format.JsonCodec(encode_Receipt, decode_Receipt),
+    ResetLatchRequest: json_format.JsonCodec(encode_ResetLatchRequest, decode_ResetLatchRequest),
+    ResetLatchResponse: json_format.JsonCodec(encode_ResetLatchResponse, decode_ResetLatchResponse),
     ResolveOperationRequest: json_format.JsonCodec(encode_ResolveOperationRequest, decode_ResolveOperationRequest),
     ResolveOperationResponse: json_format.JsonCodec(encode_ResolveOperationResponse, decode_ResolveOperationResponse),
     ResponseConstraint: json_format.JsonCodec(encode_ResponseConstraint, decode_ResponseConstraint),
