@@ -10,7 +10,7 @@ import click
 from gateway.commands.shown import CannotError
 
 PLUGGED_IN: Final = "gateway.commands"
-OWN: Final = ("audit", "check", "halt", "ledger", "operations", "policy", "serve", "tools", "usage")
+OWN: Final = ("audit", "check", "halt", "latch", "ledger", "operations", "policy", "serve", "tools", "usage")
 
 
 class CommandGroup(click.Group):

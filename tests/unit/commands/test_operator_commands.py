@@ -4,13 +4,15 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 
 import pytest
-from whole import RESTING_BUY, agent, budget, token, world
+from whole import LIMITS, RESTING_BUY, agent, budget, token, world
 
 from gateway.services.models import ModelService
 from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
+from gateway.terms.limits import RepeatLimit
 from gateway.terms.operations import State
 from gateway.wire.config import WireConfig
 from gateway.wire.contract import contract
@@ -18,10 +20,15 @@ from gateway.wire.server import GatewayServer
 from gateway.wire.web.application import WebApplication
 from gateway.wire.web.options import WebOptions
 
+AGENTS = [
+    agent(budgets=(budget("calls", 99),)),
+    agent("looping", limits=replace(LIMITS, repeats=RepeatLimit(executions=1, window_ms=60_000))),
+]
+
 
 @pytest.fixture
 async def whole(tmp_path):
-    async with world() as around, around.gateway(tmp_path, [agent(budgets=(budget("calls", 99),))]) as running:
+    async with world() as around, around.gateway(tmp_path, AGENTS) as running:
         yield running
 
 
@@ -137,3 +144,22 @@ async def test_a_token_command_is_used_instead_of_the_environment(whole, run):
     words = ("halt", "list", "--json", "--token-command", f"echo {printed}")
     code, out, _ = await run(*words, GATEWAY_TOKEN="")
     assert (code, json.loads(out)) == (0, {})
+
+
+async def test_a_latch_is_shown_and_reset(whole, run):
+    operation = (await whole.act(RESTING_BUY, caller="looping")).operation
+    code, out, _ = await run("latch", "list")
+    assert (code, "agent:looping/place_order" in out, operation.id in out) == (0, True, True)
+    code, out, _ = await run("latch", "list", "--json")
+    [latch] = json.loads(out)["latches"]
+    assert (latch["scope"], latch["operationId"]) == ("agent:looping/place_order", operation.id)
+    words = ("latch", "reset", "agent:looping/place_order", "--reason", "looked at")
+    code, _, err = await run(*words, caller="looping")
+    assert (code, err.startswith("Error: permission_denied: Only an operator")) == (1, True)
+    assert await run(*words) == (0, "agent:looping/place_order goes on\n", "")
+    code, out, err = await run(*words)
+    assert (code, out, err.startswith("Error: not_found: No latch stands in this scope")) == (1, "", True)
+    code, out, _ = await run("latch", "list", "--json")
+    assert (code, json.loads(out).get("latches", [])) == (0, [])
+    [engaged, reset] = whole.told("latch")
+    assert (engaged["engaged"], reset["engaged"], reset["by"]) == (True, False, "oncall")
