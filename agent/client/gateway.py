@@ -54,7 +54,9 @@ __all__ = ["CallReport", "GatewayClient", "Patience"]
 
 Answer = TypeVar("Answer")
 
-_PATHS: Final[dict[tuple[type, type], str]] = {(method.request, method.reply): method.path for method in METHODS}
+_DRY_RUN: Final = next(method.path for method in METHODS if method.reply is DryRun)
+_PATHS: Final[dict[type, str]] = {method.request: method.path for method in METHODS if method.path != _DRY_RUN}
+"""A dry run has the request of the call that it rehearses."""
 _PATIENCE: Final = Patience()
 _CONNECTIONS_MAX: Final = 64
 _CHAT_EVENT: Final = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
@@ -262,7 +264,8 @@ class GatewayClient:
     async def _unary(
         self, request: object, answer: type[Answer], report: CallReport | None, timeout_s: float | None = None
     ) -> Answer:
-        call = self._call(request, report, self._patience.timeout_s if timeout_s is None else timeout_s, answer)
+        path = _DRY_RUN if answer is DryRun else ""
+        call = self._call(request, report, self._patience.timeout_s if timeout_s is None else timeout_s, path)
         decode = cast("Callable[[bytes], Answer]", CODECS[answer].decode)
         while True:
             reply: Reply | None = None
@@ -280,11 +283,11 @@ class GatewayClient:
             finally:
                 _close(reply, call)
 
-    def _call(self, request: object, report: CallReport | None, timeout_s: float, answer: type = ChatEvent) -> Call:
+    def _call(self, request: object, report: CallReport | None, timeout_s: float, path: str = "") -> Call:
         if not timeout_s > 0:
             raise ValueError("timeout_s: a number of seconds above 0")
-        path = _PATHS.get((type(request), answer))
-        if path is None:
+        path = path or _PATHS.get(type(request), "")
+        if not path:
             raise TypeError(f"{type(request).__name__} is no request of the contract; see agent.client.contract")
         try:
             body = CODECS[type(request)].encode(request)

@@ -10,7 +10,7 @@ from localcloud.demo.town import Town, gateway_again
 
 PIECES = 30
 PROMPT = f"@pace deltas={PIECES} interval_ms=20 size=4\nTell me in a few sentences what a limit order is."
-ORDER = {"symbol": "AAPL", "side": "buy", "type": "market", "quantity": "2", "time_in_force": "day"}
+ORDER = {"symbol": "AAPL", "side": "buy", "type": "market", "quantity": "4", "time_in_force": "day"}
 
 
 async def restarted_gateway(eyes: Eyes, client: GatewayClient) -> tuple[Scene, Town]:

@@ -43,6 +43,11 @@ notional_usd_max = "10000"
 collar_bps = 500
 reference_age_ms_max = 5000
 exposure_usd_max = "1000000"
+duplicate_window_ms = 0
+messages_per_minute = 60000000
+message_burst = 60000000
+repeats_max = 0
+barrier_gamma_bps = 10000
 
 [[agents]]
 name = "trader"

@@ -10,7 +10,7 @@ import grpc.aio
 from wire_clients import stub
 
 from generated.agentic.gateway.v1 import ChatRequest, Content, ExecuteToolRequest, Part, Role, SetHaltRequest
-from localcloud.demo.town import AUDIENCE, Plan, Town, built
+from localcloud.demo.town import AUDIENCE, UNHURRIED, Plan, Town, built
 
 IDENTITY = "/computeMetadata/v1/instance/service-accounts/default/identity"
 ORDER = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"5","time_in_force":"day"}'
@@ -93,7 +93,8 @@ async def token_of(session, town, name):
 @asynccontextmanager
 async def visited(folder, **variables):
     """A town without door and agent, whose gateway has these variables too."""
-    plan = Plan(with_agent=False, with_door=False, gateway_environment=tuple(variables.items()))
+    environment = tuple(variables.items())
+    plan = Plan(with_agent=False, with_door=False, more_limits=UNHURRIED, gateway_environment=environment)
     async with built(folder, plan) as town, aiohttp.ClientSession() as session:
         token = await token_of(session, town, "agent")
         async with grpc.aio.insecure_channel(town.gateway_url.removeprefix("http://")) as channel:
