@@ -61,11 +61,11 @@ def done(book, unit):
 
 def test_what_one_unit_did_the_next_one_of_its_batch_sees(desk, book):
     ask = tool_ask(key="same")
-    first = done(book, Admitting(desk.admission(ask=ask, claims=[claim(amount=3)]), 1))
+    first = done(book, Admitting(desk.admission(ask=ask, claims=[claim(amount=3)]), 1, desk.records))
     assert book.balance(PLACE) == (3, 0)
-    assert done(book, Admitting(desk.admission(ask=ask), 1)).operation_id == first.operation
+    assert done(book, Admitting(desk.admission(ask=ask), 1, desk.records)).operation_id == first.operation
     settled = done(book, Settling(desk.settlement(first)))
-    assert done(book, Admitting(desk.admission(ask=ask), 1)) == Replay(operation=settled)
+    assert done(book, Admitting(desk.admission(ask=ask), 1, desk.records)) == Replay(operation=settled)
     writes = book.writes()
     assert [(stored.operation, [hold.state for hold in holds]) for stored, holds in writes.added] == [
         (settled, ["settled"])
@@ -75,10 +75,10 @@ def test_what_one_unit_did_the_next_one_of_its_batch_sees(desk, book):
 
 
 def test_what_a_failed_unit_did_is_undone_to_its_last_record(desk, book):
-    done(book, Admitting(desk.admission(claims=[claim(amount=3)]), 1))
+    done(book, Admitting(desk.admission(claims=[claim(amount=3)]), 1, desk.records))
     head, before = book.head, book.writes()
     admission = desk.admission(claims=[claim(amount=2)])
-    done(book, Admitting(admission, 1))
+    done(book, Admitting(admission, 1, desk.records))
     book.undo()
     after = book.writes()
     assert book.head == head
@@ -90,7 +90,7 @@ def test_what_a_failed_unit_did_is_undone_to_its_last_record(desk, book):
 
 def test_a_search_finds_operations_as_the_batch_left_them(desk, book):
     running = Search(states=(State.DISPATCHED,))
-    first, second = (done(book, Admitting(desk.admission(), 1)) for _ in range(2))
+    first, second = (done(book, Admitting(desk.admission(), 1, desk.records)) for _ in range(2))
     assert [one.operation.id for one in book.found(running)] == [first.operation, second.operation]
     done(book, Settling(desk.settlement(first)))
     assert [one.operation.id for one in book.found(running)] == [second.operation]
