@@ -18,7 +18,7 @@ _UNFINISHED: Final = ", ".join(f"'{state}'" for state in UNFINISHED)
 _WITHIN: Final = (
     f"SELECT count(*) FILTER (WHERE state IN ({_UNFINISHED})), count(*) FILTER (WHERE state = 'succeeded'),"  # noqa: S608 - constants
     " count(*) FILTER (WHERE state = 'unknown' AND look_unix_us IS NULL) FROM operations"
-    f" WHERE (state IN ({_UNFINISHED}) OR look_unix_us IS NOT NULL) AND position($1::text in halts) > 0"
+    f" WHERE number IN ({rows.UNFINISHED}) AND position($1::text in halts) > 0"
 )
 _BY_ID: Final = f"SELECT {rows.COLUMNS} FROM operations WHERE id = $1"  # noqa: S608 - constants
 _HOLDS: Final = (

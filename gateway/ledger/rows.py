@@ -30,6 +30,15 @@ WRITTEN: Final = tuple(name for name, _ in (*CLAIMED, *BECOMING))
 COLUMNS: Final = ", ".join((*WRITTEN, "number"))
 """What `stored` reads."""
 
+GOING_ON: Final = (
+    "SELECT number FROM operations WHERE state IN ('claimed', 'dispatched', 'reconciling')"
+    " UNION SELECT number FROM operations WHERE look_unix_us IS NOT NULL"
+)
+"""Operations that run, or are to be looked for: in the words of two partial indexes, so that no history is read."""
+
+UNFINISHED: Final = f"{GOING_ON} UNION SELECT number FROM operations WHERE state = 'unknown'"  # noqa: S608 - constants
+"""These, and those that wait for a person."""
+
 _RULES: Final = msgspec.json.Decoder(tuple[RuleId, ...])
 
 _HALTS: Final = msgspec.json.Decoder(tuple[str, ...])

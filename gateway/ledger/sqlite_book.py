@@ -142,7 +142,7 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
         conditions.append("look_unix_us <= ?")
         values.append(search.due_unix_us)
     if search.goes_on:
-        conditions.append("(state <> 'succeeded' OR look_unix_us IS NOT NULL)")
+        conditions.append(f"number IN ({rows.GOING_ON})")
     if search.halted_by is not None:
         # A scope has no quotes, so one in quotes is a whole member of the JSON array.
         conditions.append("instr(halts, ?) > 0")
@@ -154,7 +154,7 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
         conditions.append("withdraw = ?")
         values.append(int(search.marked))
     where = " AND ".join(conditions)
-    return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY number LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
+    return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY +number LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
 
 
 @cache

@@ -21,7 +21,7 @@ _UNFINISHED: Final = ", ".join(f"'{state}'" for state in UNFINISHED)
 _WITHIN: Final = (
     f"SELECT count(*) FILTER (WHERE state IN ({_UNFINISHED})), count(*) FILTER (WHERE state = 'succeeded'),"  # noqa: S608 - constants
     " count(*) FILTER (WHERE state = 'unknown' AND look_unix_us IS NULL) FROM operations"
-    f" WHERE (state IN ({_UNFINISHED}) OR look_unix_us IS NOT NULL) AND instr(halts, ?) > 0"
+    f" WHERE number IN ({rows.UNFINISHED}) AND instr(halts, ?) > 0"
 )
 _HOLDS: Final = (
     "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = ?"

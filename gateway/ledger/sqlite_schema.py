@@ -125,6 +125,7 @@ _CARE: Final = (
     "ALTER TABLE operations ADD COLUMN withdraw INTEGER NOT NULL DEFAULT 0 CHECK (withdraw IN (0, 1))",
     "UPDATE operations SET loss = 'charge' WHERE kind <> 'tool'",
     "CREATE INDEX watched_operations ON operations(look_unix_us) WHERE look_unix_us IS NOT NULL",
+    "CREATE INDEX unknown_operations ON operations(number) WHERE state = 'unknown'",
 )
 """How an effect is looked after: see `gateway.terms.operations.Aftercare`. `halts` is a JSON array of scopes.
 
