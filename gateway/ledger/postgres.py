@@ -181,7 +181,8 @@ class PostgresLedger:
         for scope in halts:
             if scope in stands.engaged:
                 return halt_refusal(scope, stands.engaged[scope], reservation.permit.policy_hash)
-        return not_owned(reservation, stands.stored)
+        stored = stands.stored
+        return not_owned(reservation, None if stored is None else (stored.operation.state, stored.fence))
 
     async def expire(self) -> tuple[OperationId, ...]:
         """See `Aftercare`."""

@@ -42,10 +42,12 @@ def shown(stored: Stored | None, caller: Caller) -> Operation | None:
     return stored.operation
 
 
-def not_owned(reservation: Reservation, stored: Stored | None) -> Refusal | None:
-    """An effect that must not leave, because its call was paused until it counted as lost."""
-    mine = (State.DISPATCHED, reservation.fence)
-    if stored is not None and (stored.operation.state, stored.fence) == mine:
+def not_owned(reservation: Reservation, standing: tuple[State, int] | None) -> Refusal | None:
+    """An effect that must not leave, because its call was paused until it counted as lost.
+
+    `standing` is the operation's state and fence now.
+    """
+    if standing == (State.DISPATCHED, reservation.fence):
         return None
     return Refusal(
         kind=Kind.UNAVAILABLE,

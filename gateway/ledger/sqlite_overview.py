@@ -11,11 +11,13 @@ from gateway.ledger.sqlite_book import BY_ID
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
-from gateway.terms.operations import Receipt, Reservation
+from gateway.terms.operations import Receipt, Reservation, State
 from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
 from gateway.terms.verdict import Refusal
 
-_ENGAGED: Final = "SELECT scope, reason FROM halts WHERE engaged <> 0 AND scope = ?"
+_ENGAGED: Final = "SELECT scope, reason FROM halts WHERE engaged <> 0"
+"""Few: a switch has a row only once it was set."""
+_STANDING: Final = "SELECT state, fence FROM operations WHERE id = ?"
 _HALTS: Final = "SELECT scope, engaged, reason, set_by, set_unix_us FROM halts ORDER BY scope"
 _UNFINISHED: Final = ", ".join(f"'{state}'" for state in UNFINISHED)
 _WITHIN: Final = (
@@ -32,11 +34,11 @@ _RECORD: Final = "SELECT record FROM audit WHERE instance = ? AND boot = ? AND s
 
 def stopped(reader: sqlite3.Connection, reservation: Reservation, scopes: tuple[str, ...]) -> Refusal | None:
     """Why this effect must not leave after all."""
-    for scope in scopes:
-        for found, reason in reader.execute(_ENGAGED, (scope,)).fetchall():
-            return halt_refusal(found, reason, reservation.permit.policy_hash)
-    row = reader.execute(BY_ID, (reservation.operation,)).fetchone()
-    return not_owned(reservation, None if row is None else rows.stored(row))
+    for scope, reason in reader.execute(_ENGAGED).fetchall() if scopes else ():
+        if scope in scopes:
+            return halt_refusal(scope, reason, reservation.permit.policy_hash)
+    row = reader.execute(_STANDING, (reservation.operation,)).fetchone()
+    return not_owned(reservation, None if row is None else (State(row[0]), row[1]))
 
 
 def latches(reader: sqlite3.Connection) -> tuple[Latched, ...]:
