@@ -16,6 +16,10 @@ class Aftercare(Protocol):
         """Tell the truth about operations whose lease has ended: unknown, or charged in full; give their ids."""
         ...
 
+    async def mark(self) -> None:
+        """Mark what runs or goes on in halted scopes to be withdrawn; what was marked before stays as it is."""
+        ...
+
     async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
         """Operations that are due to be looked for, for this owner alone until the lease ends."""
         ...

@@ -64,6 +64,8 @@ class Recovery:
         for operation in await self._at.ledger.expire():
             self._at.witness.tell("operation.lost", {"operation": operation})
             self._at.changes.tell(operation)
+        # Whoever set a switch did this already, unless it was cut off between the two commits.
+        await self._at.ledger.mark()
         looked = 0
         while taken := await self._at.ledger.take(most=TAKEN_MAX, lease_ms=LEASE_MS):
             looked += len(taken)

@@ -29,7 +29,7 @@ from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, En
 from gateway.ledger.losing import LOST_AT_ONCE, Losing, expired
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
-from gateway.ledger.postgres_overview import halts, latches, listed, overview, record
+from gateway.ledger.postgres_overview import engaged_scopes, halts, latches, listed, overview, record
 from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
 from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
@@ -169,10 +169,8 @@ class PostgresLedger:
 
     async def halt(self, halt: Halt, record: bytes) -> Receipt:
         """Set or release a halt switch, with its record. After this, no instance admits anything of its scope."""
-        writer, now_us = self._now_open().writer, self._clock.unix_us()
-        receipt = await writer.do(Setting(halt, record, now_us))
-        while halt.engaged and await writer.do(Marking(halt.scope, now_us)):
-            pass
+        receipt = await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
+        await self.mark()
         return receipt
 
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
@@ -188,6 +186,13 @@ class PostgresLedger:
         """See `Aftercare`."""
         now_us = self._clock.unix_us()
         return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
+
+    async def mark(self) -> None:
+        """See `Aftercare`. Where no switch is set, nothing is written."""
+        opened, now_us = self._now_open(), self._clock.unix_us()
+        for scope in await opened.reader.ask(engaged_scopes):
+            while await opened.writer.do(Marking(scope, now_us)):
+                pass
 
     async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
         """See `Aftercare`."""

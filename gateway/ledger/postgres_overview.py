@@ -13,6 +13,7 @@ from gateway.terms.money import Unit
 from gateway.terms.operations import Receipt
 from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
 
+_ENGAGED: Final = "SELECT scope FROM halts WHERE engaged <> 0"
 _HALTS: Final = "SELECT scope, engaged, reason, set_by, set_unix_us FROM halts ORDER BY scope"
 _UNFINISHED: Final = ", ".join(f"'{state}'" for state in UNFINISHED)
 _WITHIN: Final = (
@@ -35,6 +36,11 @@ _LISTED: Final = (
 async def latches(connection: Connection) -> tuple[Latched, ...]:
     """The latches that are engaged."""
     return tuple(latched(tuple(row)) for row in await connection.fetch(ENGAGED))
+
+
+async def engaged_scopes(connection: Connection) -> tuple[str, ...]:
+    """The scopes of the switches that are set."""
+    return tuple(row["scope"] for row in await connection.fetch(_ENGAGED))
 
 
 async def halts(connection: Connection) -> tuple[HaltStanding, ...]:

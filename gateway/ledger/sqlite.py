@@ -22,7 +22,7 @@ from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
 from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
-from gateway.ledger.sqlite_overview import halts, latches, listed, overview, record, stopped
+from gateway.ledger.sqlite_overview import engaged_scopes, halts, latches, listed, overview, record, stopped
 from gateway.ledger.sqlite_writer import Writer
 from gateway.ledger.states import OPEN
 from gateway.ledger.tables import Row
@@ -154,10 +154,8 @@ class SqliteLedger:
 
     async def halt(self, halt: Halt, record: bytes) -> Receipt:
         """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
-        writer, now_us = self._now_open().writer, self._clock.unix_us()
-        receipt = await writer.do(Setting(halt, record, now_us))
-        while halt.engaged and await writer.do(Marking(halt.scope, now_us)):
-            pass
+        receipt = await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
+        await self.mark()
         return receipt
 
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
@@ -168,6 +166,13 @@ class SqliteLedger:
         """See `Aftercare`."""
         now_us = self._clock.unix_us()
         return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
+
+    async def mark(self) -> None:
+        """See `Aftercare`. Where no switch is set, nothing is written."""
+        writer, now_us = self._now_open().writer, self._clock.unix_us()
+        for scope in self._look(engaged_scopes):
+            while await writer.do(Marking(scope, now_us)):
+                pass
 
     async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
         """See `Aftercare`. Where nothing is due, nothing is written."""

@@ -46,6 +46,11 @@ def latches(reader: sqlite3.Connection) -> tuple[Latched, ...]:
     return tuple(map(latched, reader.execute(ENGAGED).fetchall()))
 
 
+def engaged_scopes(reader: sqlite3.Connection) -> tuple[str, ...]:
+    """The scopes of the switches that are set."""
+    return tuple(scope for scope, _ in reader.execute(_ENGAGED).fetchall())
+
+
 def halts(reader: sqlite3.Connection) -> tuple[HaltStanding, ...]:
     """Every switch, and what of its scope is not at its end."""
     return tuple(

@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 from made_calls import NOON_US, OPERATOR, act, chat_ask, claim, tool_ask
 from test_ledger_contract import BACKENDS
 
+from gateway.ledger.halts import Setting
 from gateway.terms.faults import AlreadySettledError, SettlementError
 from gateway.terms.money import Unit
 from gateway.terms.operations import Aftercare, Failed, Failure, Loss, State, Succeeded, Unknown
-from gateway.terms.overview import Page
+from gateway.terms.overview import Halt, Page
 
 NOBODY_KNOWS = Failure(reason="upstream.timeout", message="No reply came.")
 NO = Failure(reason="venue.order_canceled", message="It ended.")
@@ -249,6 +250,28 @@ async def test_a_switch_marks_what_is_open_in_its_scope_and_counts_it(desk):
     assert (mine.halt.by, mine.halt.engaged, mine.halt.set_unix_us) == (OPERATOR.name, True, desk.clock.now_us)
     taken = await take(desk, seconds=0)
     assert [(one.operation.id, one.withdraw) for one in taken] == [(later.operation, True), (live.operation, True)]
+
+
+async def test_a_switch_that_was_cut_off_before_it_marked_is_completed_by_the_next_sweep(desk):
+    """An effect that began to go on without a mark, as after a crash between the two commits."""
+    await desk.halt("all")
+    desk.care = replace(desk.care, halts=())
+    await opened(desk, look_us=NOON_US + 9_000 * SECOND_US)
+    await desk.ledger.mark()
+    assert await take(desk) == ()
+    desk.care = replace(desk.care, halts=("symbol:ACME",))
+    await opened(desk, look_us=NOON_US + 9_000 * SECOND_US)
+    await write_switch(desk, "symbol:ACME")
+    await desk.ledger.mark()
+    (watched,) = await take(desk, seconds=0)
+    assert watched.withdraw
+
+
+async def write_switch(desk, scope):
+    """The first of the two commits alone."""
+    halt = Halt(scope=scope, engaged=True, reason="no", by="oncall")
+    setting = Setting(halt, desk.records.halt(halt, act(about=scope)), desk.clock.now_us)
+    await desk.ledger._opened.writer.do(setting)
 
 
 async def test_what_is_open_only_after_the_switch_is_withdrawn_too(desk):
