@@ -215,6 +215,7 @@ async def test_under_load_nothing_leaves_after_the_trip(whole):
         await eventually(lambda: whole.world.posts() > 40)
         await halt(whole)
         tripped = time.time_ns() // 1_000 + whole.world.clock.shift_ns // 1_000
+        await eventually(lambda: refused)
         await asyncio.sleep(0.2)
         ending.set()
     posts = [one for one in whole.world.exchange.requests.newest() if one.method == "POST"]
