@@ -7,6 +7,10 @@ import asyncpg
 from gateway.ledger.check import DIFFERENT, STRAY, Difference, differences
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
 
+_FOR_WHOLE_TABLES: Final = (
+    "SET statement_timeout = 0; SET enable_seqscan = on; SET enable_hashjoin = on; SET enable_mergejoin = on"
+)
+
 CHECK_S: Final = 3_600.0
 """A ledger of years takes longer to add up than a call may wait."""
 
@@ -16,7 +20,7 @@ async def check_database(url: str) -> tuple[Difference, ...]:
     link = Link(url, await connect_first(url))
     try:
         connection = await link.connected()
-        await connection.execute("SET statement_timeout = 0")
+        await connection.execute(_FOR_WHOLE_TABLES)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             different = await connection.fetch(DIFFERENT, timeout=CHECK_S)
             stray = await connection.fetch(STRAY, timeout=CHECK_S)

@@ -293,3 +293,28 @@ async def test_a_poisonous_order_fails_alone(desks):
     assert [isinstance(one, Reservation) for one in done] == [True] * 5 + [False]
     assert isinstance(done[5], LedgerUnavailableError)
     assert desks[0].balance() == (5, 0)
+
+
+async def test_no_statement_of_a_call_reads_a_table_whole(postgres_url, monkeypatch):
+    """Plans are made once, on empty tables: with a scan in them a call would cost more with every call before it."""
+    desk = instance(postgres_url, 1)
+    seen = {}
+    fetch = asyncpg.Connection.fetch
+
+    async def noted(connection, statement, *values, **options):
+        seen[statement] = values
+        return await fetch(connection, statement, *values, **options)
+
+    async with desk.open() as ledger:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "fetch", noted)
+            operation = await desk.do(claims=[claim(), claim(unit=Unit.COST)])
+            await ledger.get(operation.id, CALLER)
+            await desk.admit(ask=tool_ask(key=operation.key.key))
+        connection = ledger._opened.links[0].connection
+        plans = [
+            "\n".join(row[0] for row in await connection.fetch("EXPLAIN " + statement, *values))
+            for statement, values in seen.items()
+        ]
+    assert len(plans) >= 4
+    assert [plan for plan in plans if "Seq Scan" in plan] == []
