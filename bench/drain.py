@@ -12,6 +12,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import aiohttp
@@ -20,7 +21,7 @@ from agent.client.contract import ChatRequest, Content, FinishReason, OperationS
 from agent.client.errors import GatewayError
 from agent.client.gateway import GatewayClient
 from bench.rig import AMPLE, Report, arguments, rig
-from localcloud.demo.town import Town
+from localcloud.demo.town import UNHURRIED, Town
 
 STREAMS: Final = 60
 ORDERS: Final = 40
@@ -83,7 +84,7 @@ class Load:
 
 async def _round() -> tuple[Load, int, float]:
     """One gateway's end: the calls, its exit code, and the seconds that it took."""
-    async with rig(AMPLE) as (town, client):
+    async with rig(replace(AMPLE, more_limits=UNHURRIED)) as (town, client):
         await _slow_orders(town)
         load = Load(client)
         async with asyncio.TaskGroup() as group:
