@@ -168,7 +168,7 @@ async def test_a_halt_at_one_instance_stops_all_of_them_at_once_and_cancels_what
         reading = await visitors[2].execute("get_clock", "{}", key="reading")
         assert reading.state == OperationState.SUCCEEDED
     spent = await rows_of(postgres_url, "SELECT held, spent FROM balances WHERE unit = 'exposure_micro_usd'")
-    assert spent == [(0, 0)]
+    assert spent == [(0, 0)] * 3, "of agent, account and firm"
     assert await command(postgres_url, "ledger", "check", "--database") == (0, "ok: balances and holds add up\n")
 
 
