@@ -221,7 +221,8 @@ async def test_under_load_nothing_leaves_after_the_trip(whole):
     posts = [one for one in whole.world.exchange.requests.newest() if one.method == "POST"]
     late_ms = max(0, (max(one.at_us for one in posts) - tripped) / 1_000)
     sys.stdout.write(f"kill switch: last order {late_ms:.1f} ms after SetHalt's reply, of {len(posts)}\n")
-    assert refused == {"halt.engaged"}
+    assert "halt.engaged" in refused
+    assert refused <= {"halt.engaged", "denials.too_many"}  # who goes on asking is soon not recorded one by one
     assert late_ms < 1_000 - PAUSE_S * 1_000
     await whole.swept(times=3)
     assert open_orders(whole) == []
