@@ -30,7 +30,7 @@ from agent.client.gateway import GatewayClient, Patience  # noqa: E402 - as abov
 from agent.tokens import MetadataTokens  # noqa: E402 - as above
 from bench.rig import AMPLE  # noqa: E402 - as above
 from gateway.ledger.check import check  # noqa: E402 - as above
-from localcloud.demo.town import AUDIENCE, Town, built  # noqa: E402 - as above
+from localcloud.demo.town import AUDIENCE, UNHURRIED, Town, built  # noqa: E402 - as above
 
 CALLERS = 32
 LIFE_BYTES = (20, 6_000)
@@ -137,7 +137,7 @@ async def measured(seed: int, calls: int) -> dict[str, object]:
     """Make the calls and compare."""
     begun, run = time.monotonic(), Run()
     with tempfile.TemporaryDirectory(prefix="gateway-cuts-") as folder:
-        async with built(Path(folder), replace(AMPLE, with_door=False)) as town:
+        async with built(Path(folder), replace(AMPLE, more_limits=UNHURRIED)) as town:
             cutter = Cutter(int(town.gateway_url.rpartition(":")[2]), random.Random(seed))
             port = await cutter.start()
             keys = [f"cut-{number}" for number in range(calls)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from localcloud.demo.town import UNHURRIED
 from policies import folder as shipped_policies
 
 AUDIENCE: Final = "https://gateway-service-123456789012.us-central1.run.app"
@@ -98,6 +99,7 @@ class Written:
                 policies=shipped_policies(),
                 venue_url=self.venue_url,
                 venue=self.venue,
+                limits="\n".join(UNHURRIED),
                 agent=AGENT_EMAIL,
                 budget=BUDGET_USD,
             )
