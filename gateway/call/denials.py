@@ -84,7 +84,9 @@ class Denials:
         count.reasons[refusal.reason] += 1
         total = count.reasons.total()
         told = count.sum(now_us) if total & (total - 1) == 0 else None
-        return Counted(answer=self._too_many(wait_us), recorded=False, sum=told)
+        # Who is told of its operation must go on hearing it: "refused" would sound as if nothing had happened.
+        answer = refusal if refusal.operation_id else self._too_many(wait_us)
+        return Counted(answer=answer, recorded=False, sum=told)
 
     def rest(self) -> tuple[Denied, ...]:
         """What is summed and not on record yet, for the end of the process."""

@@ -32,6 +32,14 @@ def test_the_first_are_told_and_recorded_and_the_rest_are_summed():
     assert last.retry_after_ms == 20_000
 
 
+def test_what_is_said_of_an_operation_is_never_hidden():
+    denials = Denials(Time(), 1)
+    running = replace(DENIED, kind=Kind.IN_PROGRESS, reason="operation.in_progress", operation_id="op-1")
+    found = [denials.count(CALLER, running) for _ in range(5)]
+    assert [one.recorded for one in found] == [True] + [False] * 4
+    assert all(one.answer is running for one in found)
+
+
 def test_agents_are_counted_apart():
     denials = Denials(Time(), 1)
     assert [denials.count(one, DENIED).recorded for one in (CALLER, CALLER, OTHER)] == [True, False, True]
