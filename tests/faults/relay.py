@@ -221,6 +221,8 @@ class _DatabaseLink:
             if self._strike is not None and self._strike.moment is Moment.FIRST:
                 self._relay.hit()
                 return
+            if self._to.is_closing():
+                return
             self._to.write(piece)
             await self._to.drain()
 
@@ -228,6 +230,8 @@ class _DatabaseLink:
         """To the gateway."""
         while piece := await reader.read(65_536):
             strike, self._strike = self._strike, None
+            if self._back.is_closing():
+                return
             if strike is not None and strike.moment is Moment.ACCEPTED:
                 self._relay.hit()
                 return
