@@ -68,6 +68,9 @@ class ToolService:
     async def get_operation(self, request, passage):
         return Operation(id=request.operation_id)
 
+    async def watch_operation(self, request, passage):
+        yield Operation(id=request.operation_id)
+
 
 async def _count_to_three(request, passage):
     for number in (1, 2, 3):
