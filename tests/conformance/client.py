@@ -95,10 +95,10 @@ class SuiteClient(GatewayClient):
     def _timeout_s(self) -> float:
         return self._asked.timeout_ms / 1_000 if self._asked.HasField("timeout_ms") else UNTIMED_S
 
-    def _call(self, request: Message, report: CallReport | None, timeout_s: float) -> SuiteCall:
+    def _call(self, request: Message, report: CallReport | None, timeout_s: float, path: str = "") -> SuiteCall:
         body = request.SerializeToString()
         return SuiteCall(
-            path=f"/{self._asked.service}/{self._asked.method}",
+            path=path or f"/{self._asked.service}/{self._asked.method}",
             framed=b"\0" + len(body).to_bytes(4) + body,
             end=asyncio.get_running_loop().time() + timeout_s,
             report=report or CallReport(),
