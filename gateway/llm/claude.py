@@ -13,11 +13,12 @@ from gateway.llm.claude_reply import Answer, read_count
 from gateway.llm.claude_request import chat_body, count_body
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import Patience
+from gateway.llm.signatures import claudes, is_text
 from gateway.llm.streamed import counted, sending, streamed
 from gateway.llm.thinking import BUDGETS
 from gateway.llm.vertex import VertexConfig
 from gateway.terms.asks import ChatAsk, CountAsk
-from gateway.terms.conversation import Choosing, Chunk, Conversation, Thinking
+from gateway.terms.conversation import Choosing, Chunk, Conversation, Thinking, Thought
 from gateway.terms.models import Model, ThinkingForm
 from gateway.terms.verdict import Refusal, malformed
 
@@ -41,7 +42,11 @@ class Claude:
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:
         """See `Upstream`."""
-        return ABILITIES.refusal(model, conversation) or _thinking_refusal(model, conversation)
+        return (
+            ABILITIES.refusal(model, conversation)
+            or _thinking_refusal(model, conversation)
+            or _signature_refusal(conversation)
+        )
 
     def stream(self, model: Model, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
         """See `Upstream`."""
@@ -53,6 +58,16 @@ class Claude:
         """See `Upstream`."""
         url = self._config.url("anthropic", "count-tokens", "rawPredict")
         return read_count(await counted(self._post, url, count_body(model, ask.conversation)))
+
+
+def _signature_refusal(conversation: Conversation) -> Refusal | None:
+    """Why a thought's signature cannot have been Claude's: those are text. What a caller sends back may be anything."""
+    for place, turn in enumerate(conversation.turns):
+        for number, part in enumerate(turn.parts):
+            if isinstance(part, Thought) and claudes(part.signature) and not is_text(part.signature):
+                told = "is none of Claude's: send the bytes back as they came, or leave the thought out"
+                return malformed(f"contents[{place}].parts[{number}].signature", told)
+    return None
 
 
 def _thinking_refusal(model: Model, conversation: Conversation) -> Refusal | None:

@@ -20,3 +20,12 @@ GEMINI_FILLER: Final = base64.urlsafe_b64decode("skip_thought_signature_validato
 def claudes(signature: bytes) -> bool:
     """Whether only Claude can read it."""
     return signature.startswith((CLAUDE, CLAUDE_REDACTED))
+
+
+def is_text(signature: bytes) -> bool:
+    """Whether it is UTF-8, as every signature of Claude's is: in its JSON it is a string."""
+    try:
+        signature.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from made_streams import CLAUDE, LLAMA, MODEL, conversation, user
+from made_streams import CLAUDE, LLAMA, MODEL, conversation, model, user
 
 from gateway.llm.claude import Claude
 from gateway.llm.compatible import ABILITIES as COMPATIBLE
 from gateway.llm.compatible_request import Dialect
 from gateway.llm.vertex import ABILITIES as GEMINI
-from gateway.terms.conversation import Choosing, Function, Generation, Text, Thinking
+from gateway.terms.conversation import Choosing, Function, Generation, Text, Thinking, Thought
 from gateway.terms.inputs import CachedContent, FileData, Guard, Harm, InlineData, Inputs
 from gateway.terms.models import ThinkingForm
 from gateway.terms.verdict import Kind
@@ -130,6 +130,16 @@ def test_claude_cannot_think_and_be_made_to_call():
         "hi", functions=(plain,), choosing=Choosing.ANY, generation=Generation(thinking=Thinking.MEDIUM)
     )
     assert "made to call" in claude(asked).sentence
+
+
+@pytest.mark.parametrize("begins", [b"claude:", b"claude-redacted:"])
+def test_a_signature_that_claude_cannot_have_written(begins):
+    said = conversation(
+        user(Text(text="?")), model(Thought(text="hm", signature=begins + b"\xff")), user(Text(text="!"))
+    )
+    assert "contents[1].parts[0].signature" in claude(said).sentence
+    assert gemini(said) is None
+    assert claude(conversation(user(Text(text="?")), model(Thought(text="hm", signature=begins + b"sig=")))) is None
 
 
 def test_a_budget_of_thoughts_needs_room_beside_it():
