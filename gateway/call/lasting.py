@@ -6,7 +6,7 @@ reads them. So a slow reader still slows the model, and a broken connection ends
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
@@ -53,6 +53,11 @@ class Bounds:
     streams_max: int = 256
     """So many windows at once."""
 
+    @property
+    def share_max(self) -> int:
+        """So many of them for one caller: three quarters, so that no agent alone takes resuming from all others."""
+        return self.streams_max - self.streams_max // 4
+
 
 GONE: Final = Refusal(
     kind=Kind.NOT_FOUND,
@@ -65,6 +70,13 @@ FULL: Final = Refusal(
     kind=Kind.UNAVAILABLE,
     reason="stream.windows_full",
     sentence="This instance keeps as many resumable streams as it may. Call again later, or without `resumable`.",
+    retry_after_ms=1_000,
+)
+_SHARE_FULL: Final = Refusal(
+    kind=Kind.EXHAUSTED,
+    reason="stream.share_full",
+    sentence="You have as many resumable streams on this instance as one caller may. Let some come to their end, or "
+    "call without `resumable`.",
     retry_after_ms=1_000,
 )
 _TAKEN: Final = Refusal(
@@ -107,13 +119,16 @@ class LastingStreams:
             stream.cut()
         await self._group.__aexit__(None, None, None)
 
-    def make_room(self) -> None:
-        """Raise `RefusedError` if there is no window left, nor one whose stream is over and read to its end."""
+    def make_room(self, caller: Caller) -> None:
+        """Raise `RefusedError` if there is no window left for this caller.
+
+        Who has its share gives back one of its own that is over and read to its end; where all are taken, anybody does.
+        """
         if len(self._open) >= self.bounds.streams_max:
-            over = next((stream for stream in self._open if stream.over), None)
-            if over is None:
-                raise RefusedError(FULL)
-            over.cut()
+            _free(self._open, FULL)
+        mine = [stream for stream in self._open if stream.is_of(caller)]
+        if len(mine) >= self.bounds.share_max:
+            _free(mine, _SHARE_FULL)
 
     @property
     def held_bytes(self) -> int:
@@ -134,9 +149,7 @@ class LastingStreams:
     def find(self, operation: OperationId, caller: Caller) -> "LastingStream | None":
         """A stream of this caller; another's is as absent as none (attack row 2)."""
         stream = self._named.get(operation)
-        if stream is None or (stream.caller.tenant, stream.caller.principal) != (caller.tenant, caller.principal):
-            return None
-        return stream
+        return stream if stream is not None and stream.is_of(caller) else None
 
     def same(self, name: "RequestName") -> "LastingStream | None":
         """The stream of an earlier attempt at the same request, if all of it is still here."""
@@ -190,6 +203,10 @@ class LastingStream:
         # A task that is cancelled before its first step awaits nothing.
         self._task.add_done_callback(lambda _: begun.close())
 
+    def is_of(self, caller: Caller) -> bool:
+        """Whether this caller asked for it."""
+        return (self.caller.tenant, self.caller.principal) == (caller.tenant, caller.principal)
+
     @property
     def over(self) -> bool:
         """Whether it has ended, all of it was given, and nobody reads it."""
@@ -210,7 +227,9 @@ class LastingStream:
         """The events after this one, each once. Who reads takes the place of who read before.
 
         How the reader goes decides: see `Resumable`. A stream that is left is settled before this generator ends.
+        Raises `RefusedError` where not all of them are here: since it was found, another reader may have gone on.
         """
+        self.check(after)
         me = self._reader = object()
         self._stop_grace()
         self._rewind(after)
@@ -333,6 +352,14 @@ class LastingStream:
 
     def _wake(self) -> None:
         self._changed.set()
+
+
+def _free(streams: Iterable[LastingStream], full: Refusal) -> None:
+    """Let go of one that is over; raise the refusal if none is."""
+    over = next((stream for stream in streams if stream.over), None)
+    if over is None:
+        raise RefusedError(full)
+    over.cut()
 
 
 def _size(event: Told) -> int:

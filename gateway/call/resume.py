@@ -35,7 +35,7 @@ async def converse_lasting(
         name = _name(call, prompt)
         stream = lasting.same(name) if name is not None else None
         if stream is None:
-            lasting.make_room()
+            lasting.make_room(call.caller)
             stream = LastingStream(lasting, call.caller, passage, mode)
             stream.request = name
             stream.start(begun(call, replace(request, read=lambda: prompt)))

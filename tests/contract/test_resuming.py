@@ -16,7 +16,17 @@ from gateway.call.resume import Resuming, converse_lasting, resume
 from gateway.terms import asks
 from gateway.terms.conversation import Text
 from gateway.terms.passage import Leaving
-from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, ResumeChatRequest, Role, RunTools
+from gateway.terms.verdict import Kind
+from generated.agentic.gateway.v1 import (
+    ChatRequest,
+    Content,
+    FinishReason,
+    OperationState,
+    Part,
+    ResumeChatRequest,
+    Role,
+    RunTools,
+)
 from generated.agentic.gateway.v1 import Resumable as Mode
 
 BUDGETS = (budget("calls", 1_000), budget("tokens", 10_000_000), budget("cost_micro_usd", 10**12))
@@ -289,6 +299,47 @@ async def test_there_are_only_so_many_windows(around, tmp_path):
         await whole.agree()
 
 
+async def test_one_caller_leaves_windows_to_the_others(around, tmp_path):
+    async with running(around, tmp_path, streams_max=4) as whole:
+        calls = [begin(whole, LONG), begin(whole, LONG), begin(whole)]
+        for call in calls:
+            await call.some(1)
+        refused = await refusal(begin(whole).rest())
+        assert (refused.kind, refused.reason, refused.retry_after_ms) == (Kind.EXHAUSTED, "stream.share_full", 1_000)
+        assert len(await begin(whole, caller="other").rest()) == 42
+        await calls[2].rest()
+        # One of its own that is over makes room for another, and nobody else's does.
+        assert len(await begin(whole).rest()) == 42
+        await gone(whole, calls[2].operation, 42)
+        for call in calls[:2]:
+            await call.go(Leaving.STAYED)
+        await whole.agree()
+
+
+async def test_a_repeat_that_was_found_too_late_gets_no_other_events(around, tmp_path):
+    """While the rules are asked about a repeat, who reads the stream goes on, and its beginning is let go of."""
+    async with running(around, tmp_path, window_bytes=2_000, ahead_bytes=1_000) as whole:
+        asked = {"run_tools": asks.RunTools(turns_max=3, tools=(), key="task-1")}
+        first = begin(whole, **asked)
+        await first.some(2)
+        decide, waiting, goes_on = whole.stations.policy.decide, asyncio.Event(), asyncio.Event()
+
+        async def decided_later(caller, ask, facts):
+            waiting.set()
+            await goes_on.wait()
+            return await decide(caller, ask, facts)
+
+        whole.stations = instead("policy", decide=decided_later)(whole.stations)
+        repeat = asyncio.ensure_future(refusal(begin(whole, **asked).rest()))
+        await waiting.wait()
+        await first.some(30)
+        goes_on.set()
+        assert (await repeat).reason == "stream.gone"
+        # Who reads it is not disturbed.
+        assert (await first.rest())[-1][0] == 42
+        await whole.agree()
+
+
 async def test_who_resumes_takes_the_place_of_who_read_before(whole):
     """A caller often knows that its connection is dead before the gateway does."""
     first = begin(whole)
@@ -426,6 +477,27 @@ async def test_a_loop_whose_connection_breaks_while_a_tool_runs_goes_on_and_repe
             "get_quote",
         ]
         assert len(whole.world.orders()) == 1
+        await whole.agree()
+
+
+async def test_the_next_process_knows_no_stream_of_the_one_before_and_says_what_to_do(around, tmp_path):
+    """Its ledger does: it tells what became of the operation, and the same key repeats no effect."""
+    asked = chat("buy 2 AAPL then quote for MSFT", run_tools=RunTools(idempotency_key="task-1"))
+    async with running(around, tmp_path) as whole, served(whole) as client:
+        _, operation = await heard_of(client, 2, asked, "cut")
+        await eventually(lambda: len(around.orders()) == 1)
+    async with running(around, tmp_path) as whole, served(whole) as client:
+        rest = await rest_of(client, operation, 2)
+        assert (rest.replies, rest.refused[:2]) == ([], ("NOT_FOUND", "stream.gone"))
+        assert "send Chat again" in rest.error.message
+        told = (await client.operation(operation)).reply
+        assert told.state in (OperationState.SUCCEEDED, OperationState.FAILED)
+        whole_answer = await client.call("Chat", asked)
+        assert whole_answer.replies[-1].finish.reason is FinishReason.STOP
+        outcomes = [one.tool_run.outcome for one in whole_answer.replies if one.tool_run and one.tool_run.outcome]
+        assert [one.tool for one in outcomes] == ["place_order", "get_quote"]
+        assert outcomes[0].replayed
+        assert len(around.orders()) == 1
         await whole.agree()
 
 
