@@ -85,3 +85,11 @@ def test_any_stays_in_the_wire():
         if isinstance(node, ast.Name) and node.id == "Any"
     ]
     assert loose == []
+
+
+def test_a_decision_has_a_number_that_no_other_has():
+    named = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    numbers = [int(path.name[:4]) for path in named]
+    assert len(set(numbers)) == len(numbers)
+    wrong = [path.name for path in named if not path.read_text().startswith(f"# {int(path.name[:4])}. ")]
+    assert wrong == []
