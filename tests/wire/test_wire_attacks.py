@@ -23,9 +23,9 @@ from wire_clients import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    cost_below,
     eventually,
     frame,
-    memory_below,
     message,
     request_headers,
 )
@@ -57,7 +57,7 @@ async def test_rapid_reset_ends_the_connection_after_a_small_budget(serve):
         for stream in range(1, 40_000, 2)
     )
     # Of these, the client's own buffers are the larger part; without the budget it is over 100 MiB.
-    with memory_below(8 * MIB):
+    with cost_below(8 * MIB, cpu_s=0.5):
         client.write(attack)
         await client.until_closed()
     assert client.goaway() is CALM
@@ -124,7 +124,7 @@ async def test_streams_that_the_client_makes_the_server_reset_count_too(serve):
 async def test_a_flood_of_frames_without_work_ends_the_connection(serve, attack):
     served = await serve()
     client = await served.raw()
-    with memory_below(4 * MIB):
+    with cost_below(4 * MIB):
         client.write(attack)
         await client.until_closed()
     assert client.goaway() is CALM
@@ -135,8 +135,9 @@ async def test_a_flood_of_empty_data_ends_the_connection(serve):
     served = await serve()
     client = await served.raw()
     stream = client.request(end=False)
-    client.write(flood(DATA, 0, b"", stream=stream))
-    await client.until_closed()
+    with cost_below(4 * MIB):
+        client.write(flood(DATA, 0, b"", stream=stream))
+        await client.until_closed()
     assert client.goaway() is CALM
 
 
@@ -145,8 +146,9 @@ async def test_data_for_streams_that_are_over_counts_too(serve):
     client = await served.raw()
     stream = client.request(body=EMPTY)
     await client.ending(stream)
-    client.write(flood(DATA, 0, b"", stream=stream))
-    await client.until_closed()
+    with cost_below(4 * MIB):
+        client.write(flood(DATA, 0, b"", stream=stream))
+        await client.until_closed()
     assert client.goaway() is CALM
 
 
@@ -160,7 +162,7 @@ async def test_some_chatter_is_no_attack(serve):
 async def test_a_flood_of_continuations_ends_the_connection(serve):
     served = await serve()
     client = await served.raw()
-    with memory_below(4 * MIB):
+    with cost_below(4 * MIB):
         client.write(frame(HEADERS, END_STREAM, 1, BLOCK) + flood(CONTINUATION, 0, b"", stream=1, count=300))
         await client.until_closed()
     assert client.goaway() is ErrorCodes.PROTOCOL_ERROR
@@ -174,7 +176,7 @@ async def test_a_header_bomb_ends_the_connection_without_unpacking_it(serve):
     entry = encoder.encode([*request_headers(), ("x-bomb", "b" * 3_000)])
     reference = encoder.encode([("x-bomb", "b" * 3_000)])
     assert len(reference) == 1
-    with memory_below(2 * MIB):
+    with cost_below(2 * MIB):
         client.write(frame(HEADERS, END_STREAM | END_HEADERS, 1, entry + reference * 8_000))
         await client.until_closed()
     assert client.goaway() is CALM
@@ -203,7 +205,7 @@ async def test_five_thousand_hoarded_streams_end_the_connection(serve):
     client = await served.raw()
     client.follows = False
     attack = b"".join(frame(HEADERS, END_HEADERS, stream, BLOCK) for stream in range(1, 10_000, 2))
-    with memory_below(4 * MIB):
+    with cost_below(4 * MIB):
         client.write(attack)
         await client.until_closed()
     assert client.goaway() is CALM

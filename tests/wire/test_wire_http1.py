@@ -8,7 +8,7 @@ import socket
 import aiohttp
 import pytest
 from asgi_apps import Noting
-from wire_clients import eventually, grpcio, memory_below, stub
+from wire_clients import cost_below, eventually, grpcio, stub
 
 from gateway.wire.asgi import PRESENCE
 from generated.agentic.gateway.v1 import CountTokensRequest
@@ -182,7 +182,7 @@ async def pushed_until_stuck(client):
 async def test_what_is_sent_ahead_is_held_up_to_a_window(served, app):
     served = await served(stream_window_bytes=65_535)
     client = await Plain.open(served)
-    with memory_below(2 * MIB):
+    with cost_below(2 * MIB):
         client.write(b"GET /deaf HTTP/1.1\r\nHost: a\r\n\r\n")
         await eventually(lambda: app.scopes)
         client.writer.transport.set_write_buffer_limits(high=0)

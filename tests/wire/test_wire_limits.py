@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from h2.events import StreamReset
-from wire_clients import METHODS_BY_NAME, PATH, eventually, memory_below, message, request_headers
+from wire_clients import METHODS_BY_NAME, PATH, cost_below, eventually, message, request_headers
 
 from generated.agentic.gateway.v1 import CountTokensRequest, CountTokensResponse
 from generated.agentic.gateway.v1.codec import decode_CountTokensResponse, encode_CountTokensRequest
@@ -23,7 +23,7 @@ async def status_of(client, stream):
 async def test_256_mib_announced_are_refused_by_the_prefix_alone(serve):
     served = await serve()
     client = await served.raw()
-    with memory_below(MIB):
+    with cost_below(MIB):
         stream = client.request(body=struct.pack(">BI", 0, 256 * MIB) + b"x" * 1_000, end=False)
         assert await status_of(client, stream) == ("8", "a request message may have at most 4194304 bytes")
     assert client.of(StreamReset, stream)[0].error_code == 0
@@ -135,7 +135,7 @@ async def test_gzip_is_inflated_up_to_the_limit_and_no_further(serve):
     assert (await client.ending(stream))["grpc-status"] == "0"
     assert decode_CountTokensResponse(client.body(stream)[5:]).input_tokens == 90_000
     bomb = gzip.compress(b"x" * 50 * MIB)
-    with memory_below(MIB):
+    with cost_below(MIB):
         assert (await status_of(client, client.request(headers, message(bomb, 1))))[0] == "8"
 
 
