@@ -32,8 +32,12 @@ class SuiteError(Exception):
     """The suite could not be run; says why."""
 
 
+class NotFetchedError(SuiteError):
+    """The suite is not here and could not be fetched."""
+
+
 def main() -> int:
-    """Run the modes that were asked for, or all; 0 when every test passed, or Go is not there."""
+    """Run the modes that were asked for, or all; 0 when every test passed, or Go is not there; 3: it cannot be fetched."""
     arguments = sys.argv[1:]
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     more = arguments[len(own) + 1 :]
@@ -52,7 +56,7 @@ def main() -> int:
             results = {mode: run(runner, mode, descriptors, more) for mode in modes}
     except SuiteError as error:
         say(str(error))
-        return 1
+        return 3 if isinstance(error, NotFetchedError) else 1
     sys.stdout.write(json.dumps({"suite": f"{MODULE} {VERSION}", **results}) + "\n")
     return 0 if all(result["ok"] for result in results.values()) else 1
 
@@ -106,10 +110,10 @@ def run(runner: Path, mode: str, descriptors: Path, more: list[str]) -> dict[str
 
 
 def called(command: list[str], more: dict[str, str]) -> str:
-    """What a command says on standard output; `SuiteError` when it fails."""
+    """What a command of Go's says on standard output; `NotFetchedError` when it fails."""
     done = finished(command, {**os.environ, **more}, BUILD_S)
     if done.returncode:
-        raise SuiteError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise NotFetchedError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 
