@@ -13,6 +13,7 @@ import aiohttp
 import click
 
 from gateway.commands.shown import CannotError
+from gateway.llm.bodies import BodyTooLargeError, whole_body
 from gateway.settings.forms import origin_faults
 from gateway.terms.visible import visible_lines
 
@@ -42,25 +43,26 @@ class Remote:
     url: str
     token: str = field(repr=False)
 
-    def call(self, method: str, message: Json) -> Json:
+    def call(self, method: str, message: Json, timeout_s: float = TIMEOUT_S) -> Json:
         """The answer of one method. Raises `RefusedByGatewayError`, and `CannotError` where there is no answer."""
         try:
-            return asyncio.run(self._post(method, message))
+            return asyncio.run(self._post(method, message, timeout_s))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            why = str(error) or f"no answer within {TIMEOUT_S:.0f} s"
+            why = str(error) or f"no answer within {timeout_s:.0f} s"
             raise CannotError(f"cannot reach {self.url}: {why}. Nothing is known of what was asked") from error
+        except BodyTooLargeError as error:
+            raise CannotError(f"the answer of {self.url} is too large: {error}") from error
 
-    async def _post(self, method: str, message: Json) -> Json:
+    async def _post(self, method: str, message: Json, within_s: float) -> Json:
+        timeout = aiohttp.ClientTimeout(total=within_s)
         headers = {"Authorization": f"Bearer {self.token}", "Connect-Protocol-Version": "1"}
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with (
             aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True) as session,
             session.post(
                 self.url.rstrip("/") + SERVICE + method, json=message, headers=headers, allow_redirects=False
             ) as response,
         ):
-            body = await response.content.read(ANSWER_BYTES_MAX)
-            told = _object(body)
+            told = _object(await whole_body(response, ANSWER_BYTES_MAX))
             if response.status == 200 and told is not None:
                 return told
             raise _refused(response, told)
@@ -77,16 +79,25 @@ def _object(body: bytes) -> Json | None:
 def _refused(response: aiohttp.ClientResponse, told: Json | None) -> click.ClickException:
     """The gateway's own no, or what something on the way to it said."""
     request = response.headers.get("gateway-request", "")
-    if told is None or "code" not in told:
+    if told is None or not isinstance(told.get("code"), str):
         return CannotError(f"HTTP {response.status} from {response.url.host}, which is no answer of a gateway")
     after = f" (request {request})" if request else ""
     return RefusedByGatewayError(f"{told['code']}: {told.get('message', '')}{after}")
 
 
 def remote_options(command: Command) -> Command:
-    """The options that every command for a running gateway has; it is given a `Remote` as `remote`."""
+    """The options that every command for a running gateway has; `remote_of` makes a `Remote` of them."""
+    return _options(command, required=True)
+
+
+def remote_options_or_none(command: Command) -> Command:
+    """The same for a command that can do without a running gateway."""
+    return _options(command, required=False)
+
+
+def _options(command: Command, *, required: bool) -> Command:
     for option in (
-        click.option("--url", envvar="GATEWAY_URL", required=True, help="The gateway's URL; else $GATEWAY_URL."),
+        click.option("--url", envvar="GATEWAY_URL", required=required, help="The gateway's URL; else $GATEWAY_URL."),
         click.option("--audience", help="What the token is for, where that is not the URL."),
         click.option(
             "--as",

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final, TextIO, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 import click
+from click.core import ParameterSource
 
 from gateway.audit.sources import Entry, Place, UnreadableAuditError, opened
 from gateway.audit.usage import UsageSum
 from gateway.commands.places import database_option, place_of
+from gateway.commands.remote import remote_of, remote_options_or_none
 from gateway.commands.shown import CannotError
+from gateway.commands.usage_asked import asked
 from gateway.terms.clock import SystemClock
 from gateway.terms.money import MICRO, written
 from gateway.terms.usage import Group, UsageQuery, UsageReport, UsageTooWideError, Used
@@ -20,7 +23,9 @@ from gateway.terms.visible import visible
 
 _DAY_US: Final = 86_400_000_000
 _WIDTH_MAX: Final = 1_000
-_TOKEN_LENGTH_MAX: Final = 16_384
+_REMOTE: Final = ("url", "audience", "account", "token_command")
+"""Options that only a running gateway needs."""
+
 _EPOCH: Final = date(1970, 1, 1)
 
 _COLUMNS: Final = (
@@ -50,7 +55,9 @@ class Options(TypedDict):
 
     file: Path | None
     url: str | None
-    token: TextIO | None
+    audience: str | None
+    account: str | None
+    token_command: str | None
     first: int | None
     last: int | None
     by: tuple[str, ...]
@@ -61,8 +68,6 @@ class Options(TypedDict):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
 @database_option
-@click.option("--gateway", "url", metavar="URL", help="Ask the gateway that runs there, as an operator.")
-@click.option("--token", type=click.File("r"), metavar="FILE", help="The operator's ID token; - reads it from a pipe.")
 @click.option("--from", "first", type=Day(), metavar="DAY", help="The first day, in UTC; else the first of this month.")
 @click.option("--to", "last", type=Day(), metavar="DAY", help="The last day, in UTC; else today.")
 @click.option(
@@ -72,15 +77,14 @@ class Options(TypedDict):
     multiple=True,
     help="A row for each of these; several may be given. Else agent and model.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@remote_options_or_none
 def usage(**options: Unpack[Options]) -> None:
     """Add up what was used, by the records of FILE (a ledger, also one in use, or an export), a database or a gateway.
 
-    A running gateway is asked with an operator's token:
-    gcloud auth print-identity-token --audiences=URL | gateway usage --gateway URL --token -
+    Without FILE and --database a running gateway is asked, which needs the token of one of its [[operators]].
 
     A call counts on the day on which it was admitted, its tokens and its cost on the day of its end. Nothing is
-    verified: `audit verify` does that. Exit code 0: told. 2: it cannot be.
+    verified: `audit verify` does that. Exit code 0: told. 1: the gateway refuses. 2: it cannot be told.
     """
     query = _query(options["first"], options["last"], options["by"] or (Group.AGENT, Group.MODEL))
     report = _report(options, query)
@@ -91,14 +95,27 @@ def usage(**options: Unpack[Options]) -> None:
 
 
 def _report(options: Options, query: UsageQuery) -> UsageReport:
-    url, token = options["url"], options["token"]
-    if url is None and token is None:
-        return _added(place_of(options["file"], in_database=options["in_database"]), query)
-    if url is None or token is None or options["file"] is not None or options["in_database"]:
-        raise CannotError("write --gateway URL and --token FILE, and neither a FILE of records nor --database")
-    from gateway.commands.usage_asked import asked  # noqa: PLC0415 - only this needs an HTTP client
+    recorded = options["file"] is not None or options["in_database"]
+    if recorded and any(map(_written, _REMOTE)):
+        raise CannotError(
+            "a running gateway is asked without a FILE and without --database: leave out one or the other"
+        )
+    if recorded or not options["url"]:
+        return _added(_place(options), query)
+    where = {"url": options["url"], "audience": options["audience"]}
+    where |= {"account": options["account"], "token_command": options["token_command"]}
+    return asked(remote_of(where), query)
 
-    return asked(url, token.read(_TOKEN_LENGTH_MAX).strip(), query)
+
+def _written(option: str) -> bool:
+    """Whether it stands in the command line itself: $GATEWAY_URL is for every command, and says nothing of this one."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def _place(options: Options) -> Place:
+    if options["file"] is None and not options["in_database"]:
+        raise CannotError("name a FILE, or give --database, or --url (or $GATEWAY_URL) for a running gateway")
+    return place_of(options["file"], in_database=options["in_database"])
 
 
 def _query(first: int | None, last: int | None, by: tuple[str, ...]) -> UsageQuery:
