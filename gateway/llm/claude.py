@@ -10,7 +10,7 @@ import aiohttp
 from gateway.llm.abilities import Abilities
 from gateway.llm.authorized_post import AuthorizedPost
 from gateway.llm.claude_reply import Answer, read_count
-from gateway.llm.claude_request import chat_body, count_body
+from gateway.llm.claude_request import chat_body, count_body, thinks
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import Patience
 from gateway.llm.signatures import claudes, is_text
@@ -73,7 +73,7 @@ def _signature_refusal(conversation: Conversation) -> Refusal | None:
 def _thinking_refusal(model: Model, conversation: Conversation) -> Refusal | None:
     """What Claude cannot do while it thinks (Anthropic, "Extended thinking")."""
     generation = conversation.generation
-    if generation.thinking in (Thinking.UNSPECIFIED, Thinking.MINIMAL):
+    if not thinks(model, generation):
         return None
     if conversation.functions and conversation.choosing is Choosing.ANY:
         return malformed("settings.thinking_level", f"{model.name} cannot think and be made to call a function")

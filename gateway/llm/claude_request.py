@@ -16,6 +16,7 @@ from gateway.terms.conversation import (
     Function,
     FunctionCall,
     FunctionResult,
+    Generation,
     JsonSchemaConstraint,
     Part,
     Speaker,
@@ -139,14 +140,19 @@ def _choice(conversation: Conversation) -> JsonObject:
     return {"type": conversation.choosing.value}
 
 
+def thinks(model: Model, generation: Generation) -> bool:
+    """Whether it is told to think: by a level, or by the wish to hear thoughts where it then chooses how much."""
+    if generation.thinking is Thinking.UNSPECIFIED:
+        return generation.include_thoughts and model.thinking is ThinkingForm.LEVEL
+    return generation.thinking is not Thinking.MINIMAL
+
+
 def _thinking(model: Model, ask: ChatAsk) -> JsonObject:
     generation = ask.conversation.generation
     shown = "summarized" if generation.include_thoughts else "omitted"
+    if not thinks(model, generation):
+        return {} if generation.thinking is Thinking.UNSPECIFIED else {"thinking": {"type": "disabled"}}
     match generation.thinking:
-        case Thinking.MINIMAL:
-            return {"thinking": {"type": "disabled"}}
-        case Thinking.UNSPECIFIED if not (generation.include_thoughts and model.thinking is ThinkingForm.LEVEL):
-            return {}
         case level if model.thinking is ThinkingForm.BUDGET:
             tokens = min(BUDGETS[level], ask.max_output_tokens - 1)
             return {"thinking": {"type": "enabled", "budget_tokens": tokens, "display": shown}}

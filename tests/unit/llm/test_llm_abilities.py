@@ -130,6 +130,11 @@ def test_claude_cannot_think_and_be_made_to_call():
         "hi", functions=(plain,), choosing=Choosing.ANY, generation=Generation(thinking=Thinking.MEDIUM)
     )
     assert "made to call" in claude(asked).sentence
+    # Who wants to hear thoughts makes it think, where it then chooses how much.
+    heard = replace(asked, generation=Generation(include_thoughts=True))
+    assert "made to call" in claude(heard).sentence
+    assert claude(heard, replace(CLAUDE, thinking=ThinkingForm.BUDGET)) is None
+    assert "no temperature" in claude(generating(include_thoughts=True, temperature=0.5)).sentence
 
 
 @pytest.mark.parametrize("begins", [b"claude:", b"claude-redacted:"])
