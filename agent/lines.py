@@ -4,13 +4,13 @@ import json
 
 from agent.client.contract import Operation, OperationState, Receipt, ToolRun
 from agent.client.errors import GatewayError
-from agent.loop import Answered, Asked, Heard, Ran, Said, TurnEnded
+from agent.loop import Again, Answered, Asked, Heard, Ran, Said, TurnEnded
 from agent.outcome import state_name
 from agent.strict_json import json_object
 
 
 def line(event: Heard) -> bytes:
-    """The line of an event: `text`, `tool_call`, `tool_result` or `finish`."""
+    """The line of an event: `text`, `tool_call`, `tool_result`, `again` or `finish`."""
     match event:
         case Said():
             return encoded({"text": event.text})
@@ -20,6 +20,8 @@ def line(event: Heard) -> bytes:
             return encoded({"tool_result": {"name": event.call.name, **_answer(event)}})
         case Ran():
             return encoded({"tool_result": {"name": event.call.name, **_ran(event.run)}})
+        case Again():
+            return encoded({"again": _error(event.error)})
         case TurnEnded():
             return encoded({"finish": _finish(event)})
 

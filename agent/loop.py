@@ -92,7 +92,17 @@ class Ran:
     run: ToolRun
 
 
-Heard = Said | Asked | Answered | Ran | TurnEnded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The model's answer broke off and is given anew: what was heard since the last `TurnEnded` is void.
+
+    What tools did is done: the gateway tells it again, and repeats nothing.
+    """
+
+    error: GatewayError
+
+
+Heard = Said | Asked | Answered | Ran | Again | TurnEnded
 
 
 class TurnsExceededError(Exception):
@@ -128,7 +138,7 @@ class Agent:
                 yield event
 
     async def _one_stream(self, prompt: str, run_id: str) -> AsyncGenerator[Heard, None]:
-        """The gateway runs the tools. A connection that breaks is no end of it."""
+        """The gateway runs the tools. A connection that breaks, or a gateway that restarts, is no end of it."""
         request = ChatRequest(
             model=self._model,
             system_instruction=self._instruction,
@@ -138,16 +148,9 @@ class Agent:
             resumable=Resumable.CANCELLED,
         )
         turn, report = Turn(), CallReport()
-        async with aclosing(self._client.chat(request, report=report)) as events:
-            async for event in events:
-                turn.add(event)
-                if event.text is not None and event.text.text:
-                    yield Said(text=event.text.text)
-                elif event.tool_call is not None and event.tool_call.call is not None:
-                    yield Asked(call=event.tool_call.call)
-                elif event.tool_run is not None and event.tool_run.verdict is None:
-                    call = next(call for call in turn.calls if call.id == event.tool_run.call_id)
-                    yield Ran(call=call, run=event.tool_run)
+        async with aclosing(self._listened(request, turn, report)) as heard:
+            async for told in heard:
+                yield told
         if turn.finish is not None:
             yield TurnEnded(finish=turn.finish, usage=turn.usage, report=report)
             if turn.finish.reason is FinishReason.TURNS_SPENT:
@@ -159,13 +162,9 @@ class Agent:
         for number in range(1, self._turns_max + 1):
             turn, report = Turn(), CallReport()
             request = self._request(contents, offered, run_id)
-            async with aclosing(self._client.chat(request, report=report)) as events:
-                async for event in events:
-                    turn.add(event)
-                    if event.text is not None and event.text.text:
-                        yield Said(text=event.text.text)
-                    elif event.tool_call is not None and event.tool_call.call is not None:
-                        yield Asked(call=event.tool_call.call)
+            async with aclosing(self._listened(request, turn, report)) as heard:
+                async for told in heard:
+                    yield told
             # The call has ended: its trailing metadata is in the report now.
             if turn.finish is not None:
                 yield TurnEnded(finish=turn.finish, usage=turn.usage, report=report)
@@ -178,6 +177,25 @@ class Agent:
                     yield answered
             contents += [turn.content, Content(role=Role.USER, parts=results)]
         raise TurnsExceededError(_EXCEEDED.format(self._turns_max))
+
+    async def _listened(
+        self, request: ChatRequest, turn: Turn, report: CallReport
+    ) -> AsyncGenerator[Said | Asked | Ran | Again, None]:
+        """One stream as it comes, collected in `turn`. One that breaks off and cannot be resumed is asked for anew."""
+        broken: list[GatewayError] = []
+        async with aclosing(self._client.chat(request, report=report, anew=broken.append)) as events:
+            async for event in events:
+                if broken:
+                    turn.begin()
+                    yield Again(error=broken.pop())
+                turn.add(event)
+                if event.text is not None and event.text.text:
+                    yield Said(text=event.text.text)
+                elif event.tool_call is not None and event.tool_call.call is not None:
+                    yield Asked(call=event.tool_call.call)
+                elif event.tool_run is not None and event.tool_run.verdict is None:
+                    call = next(call for call in turn.calls if call.id == event.tool_run.call_id)
+                    yield Ran(call=call, run=event.tool_run)
 
     def _request(self, contents: list[Content], offered: ListToolsResponse, run_id: str) -> ChatRequest:
         return ChatRequest(

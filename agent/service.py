@@ -2,8 +2,10 @@
 
     POST /ask  {"prompt": "...", "run_id": "..."}  ->  application/x-ndjson, one JSON object a line
 
-Lines are `text`, `tool_call`, `tool_result`, `finish`, and `error` as the last one of a run that did not end well. Who
-leaves ends the run. `run_id` may be left out; see `agent.loop` for what it means to use one twice.
+Lines are `text`, `tool_call`, `tool_result`, `finish`, and `error` as the last one of a run that did not end well.
+`again` says that the model's answer broke off and is given anew: what was told since the last `finish` is void, but
+what tools did is done, and is told again. Who leaves ends the run. `run_id` may be left out; see `agent.loop` for what
+it means to use one twice.
 
 Its callers are the agent's users; who they are is for the edge before this service to check.
 """

@@ -16,6 +16,12 @@ class Turn:
     _words: list[str] = field(default_factory=list)
     _thinking: bool = False
 
+    def begin(self) -> None:
+        """Forget everything: the answer broke off and is given anew."""
+        self.parts, self.calls, self._words = [], [], []
+        self.usage = self.finish = None
+        self._thinking = False
+
     def add(self, event: ChatEvent) -> None:
         """Take in one event of the stream."""
         if event.text is not None:

@@ -61,6 +61,9 @@ _PATIENCE: Final = Patience()
 _CONNECTIONS_MAX: Final = 64
 _CHAT_EVENT: Final = cast("Callable[[bytes], ChatEvent]", CODECS[ChatEvent].decode)
 
+STREAM_GONE: Final = "stream.gone"
+"""The reason of a gateway that holds no such stream: another instance than the one that ran it."""
+
 LEAVE_S: Final = 2.0
 """For telling the gateway that a stream is left."""
 
@@ -104,13 +107,22 @@ class GatewayClient:
             await pool.close()
 
     async def chat(
-        self, request: ChatRequest, *, timeout_s: float | None = None, report: CallReport | None = None
+        self,
+        request: ChatRequest,
+        *,
+        timeout_s: float | None = None,
+        report: CallReport | None = None,
+        anew: Callable[[GatewayError], None] | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
         """The events of one answer as they come. Leaving the iteration early ends the call at the gateway.
 
         Tried again before the first event; after it, a stream with `resumable` whose connection broke is resumed where
         it broke, each event once. Tools that the gateway runs get an idempotency key, so that no attempt repeats an
         effect. An iteration that ends without an error gave the whole answer.
+
+        With `anew`, a stream that broke and cannot be resumed, because its instance is gone, is asked for from its
+        beginning, as often as `Patience.attempts`: `anew` is called with what broke it, every event until then is
+        void, and the first one comes next. Models rarely say the same twice.
         """
         request = keyed(request)
         call = self._call(request, report, self._patience.stream_timeout_s if timeout_s is None else timeout_s)
@@ -126,8 +138,12 @@ class GatewayClient:
                 place.check_end()
             except GatewayError as error:
                 _close(reply, call)  # its place is for others while this call pauses
-                call = self._resumed(call, request, place, error)
-                await self._again(call, error)
+                call = self._following(call, request, place, error, begins_anew=anew is not None)
+                if error.reason != STREAM_GONE:  # for which nobody needs to wait
+                    await self._again(call, error)
+                if anew is not None and place.sequence and call.path == _PATHS[ChatRequest]:
+                    place.begin()
+                    anew(error)
             except GeneratorExit:
                 _close(reply, call)
                 await self._leave(call, request, place)
@@ -137,8 +153,10 @@ class GatewayClient:
             finally:
                 _close(reply, call)
 
-    def _resumed(self, call: Call, request: ChatRequest, place: Place, error: GatewayError) -> Call:
-        """The call that asks for the rest of a stream, or for all of it again before its first event.
+    def _following(
+        self, call: Call, request: ChatRequest, place: Place, error: GatewayError, *, begins_anew: bool
+    ) -> Call:
+        """The call that goes on after this error: for the rest of the stream, or else for all of it.
 
         Raises the error where nothing more can be had.
         """
@@ -146,18 +164,22 @@ class GatewayClient:
             return call
         error.effect_unknown = error.effect_unknown or call.effect_unknown
         operation = call.report.metadata.get("gateway-operation", "")
-        if request.resumable is Resumable.UNSPECIFIED or not (error.from_edge and error.passing and operation):
-            raise error
-        wish = ResumeChatRequest(operation_id=operation, after_sequence=place.sequence)
         left_s = call.end - asyncio.get_running_loop().time()
+        wish: ChatRequest | ResumeChatRequest
         if left_s <= 0:
             raise error
-        resumed = self._call(wish, call.report, left_s)
-        resumed.effect_unknown, resumed.token, resumed.token_renewed = call.effect_unknown, call.token, False
+        if request.resumable is not Resumable.UNSPECIFIED and error.from_edge and error.passing and operation:
+            wish = ResumeChatRequest(operation_id=operation, after_sequence=place.sequence)
+        elif begins_anew and place.begun < self._patience.attempts and (error.passing or error.reason == STREAM_GONE):
+            wish = request
+        else:
+            raise error
+        following = self._call(wish, call.report, left_s)
+        following.effect_unknown, following.token = error.effect_unknown, call.token
         # An attempt that brought something was no failure.
-        resumed.attempts_before = call.attempts_before if place.stuck else call.report.attempts - 1
+        following.attempts_before = call.attempts_before if place.stuck else call.report.attempts - 1
         place.mark()
-        return resumed
+        return following
 
     async def _leave(self, call: Call, request: ChatRequest, place: Place) -> None:
         """A stream that goes on when it is cancelled is told, once, that nobody comes back for it."""

@@ -10,9 +10,15 @@ from generated.agentic.gateway.v1 import ChatEvent, ChatRequest
 class Place:
     """How far a stream has come: every event once, in its order, the last one last."""
 
-    __slots__ = ("_marked", "finished", "sequence")
+    __slots__ = ("_marked", "begun", "finished", "sequence")
 
     def __init__(self) -> None:
+        self.begun = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget how far it has come: its first event is the next one."""
+        self.begun += 1
         self.sequence = self._marked = 0
         self.finished = False
 

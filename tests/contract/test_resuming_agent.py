@@ -164,6 +164,42 @@ async def test_a_stream_that_is_gone_says_so(whole):
     await whole.agree()
 
 
+async def test_what_is_gone_is_asked_for_anew_and_repeats_no_effect(whole):
+    """As after a restart: the rest is nowhere, the answer comes whole from its beginning, the tool ran once."""
+
+    def one_cut():
+        yield 3_500
+        yield from always()
+
+    async with talking(whole, one_cut()) as (gateway, wire):
+
+        async def pause(_):
+            for stream in tuple(whole.lasting._open):
+                await stream.left()
+
+        gateway._patience = Patience(sleep=pause, first_pause_s=0.0)
+        request = chat(
+            "buy 2 AAPL then buy 3 AAPL and " + "say something long " * 40,
+            run_tools=RunTools(turns_max=8),
+            resumable=Resumable.CONNECTION_LOST,
+        )
+        heard_now, broken = [], []
+        async with aclosing(gateway.chat(request, anew=broken.append)) as events:
+            async for event in events:
+                if len(broken) == 1 and event.sequence == 1:
+                    before, heard_now = heard_now, []
+                heard_now.append(event)
+        assert wire.cuts == 1
+        assert [error.reason for error in broken] == ["stream.gone"]
+        assert before
+        assert [event.sequence for event in heard_now] == list(range(1, len(heard_now) + 1))
+        assert heard_now[-1].finish.reason is FinishReason.STOP
+        orders = len(whole.world.orders())
+        outcomes = [event.tool_run.outcome for event in heard_now if event.tool_run and event.tool_run.outcome]
+        assert orders == len(outcomes) == 2
+    await whole.agree()
+
+
 async def test_who_leaves_a_stream_that_goes_on_when_cancelled_tells_the_gateway(whole):
     async with talking(whole, always()) as (gateway, _):
         request = chat("@pace deltas=400 interval_ms=50 size=2\nx", resumable=Resumable.CANCELLED)

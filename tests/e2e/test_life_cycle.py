@@ -6,10 +6,12 @@ import signal
 
 import pytest
 from gateway_region import ORDER, eventually, gateway_region, paced
+from grpclib.const import Status
 
 from agent.client.contract import FinishReason, OperationState
 from agent.client.errors import GatewayError
 from agent.client.gateway import CallReport
+from agent.loop import Again, Agent, Said, TurnEnded
 
 
 @pytest.fixture
@@ -81,6 +83,32 @@ async def test_an_instance_that_dies_in_the_middle_of_a_stream_is_told_and_the_s
         await whole(agent, paced(200, 20), lambda _: os.kill(pool.serving[0].pid, signal.SIGKILL))
     assert broken.value.passing
     assert await whole(agent, paced(3, 1)) == (3, FinishReason.STOP)
+
+
+@pytest.mark.parametrize("in_stream", [True, False])
+@pytest.mark.parametrize("how", ["restart", "kill"])
+async def test_an_agents_run_over_a_restart_in_the_middle_of_its_stream_comes_to_a_whole_answer(at, how, in_stream):
+    """The stream is too long for a drain, and nobody else can give its rest: the agent asks for all of it anew."""
+    pieces = 60 if how == "kill" else 240
+    config = at.add_secret("gateway-config", at.configuration(at.folder / "kept.db"))
+    pool = at.region.pool(await at.deploy(at.manifest(config=config)))
+    working = Agent(await at.agent(attempts=20), model="flash", in_stream=in_stream)
+    said, again = [], []
+    async for event in working.run(f"@pace deltas={pieces} interval_ms=40 size=4\nSay something.", "run-1"):
+        if isinstance(event, Again):
+            again.append((event.error.status, len(said)))
+            said.clear()
+        elif isinstance(event, Said):
+            said.append(event.text)
+            if len(said) == 3 and not again:
+                first = pool.serving[0]
+                os.kill(first.pid, signal.SIGKILL) if how == "kill" else pool.restart(first)
+    assert isinstance(event, TurnEnded)
+    assert event.finish.reason is FinishReason.STOP
+    assert len(said) == pieces
+    ((status, before),) = again
+    assert before < pieces
+    assert status in (Status.UNAVAILABLE, Status.NOT_FOUND)
 
 
 async def test_a_restart_under_load_loses_no_call_and_repeats_no_effect(at):

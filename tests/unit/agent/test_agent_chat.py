@@ -332,3 +332,49 @@ async def test_a_reader_who_reads_nothing_holds_up_no_other_call_of_the_connecti
         async with asyncio.timeout(3):
             assert await _texts(client) == ["hello ", "world"]
         assert gateway.connected == 1
+
+
+@pytest.mark.parametrize("reason", ["wire.draining", "upstream.lost"])
+async def test_a_stream_that_broke_is_asked_for_anew_where_that_was_wished(reason):
+    async def broken(stream):
+        await stream.send_message(text(1, "half of"))
+        raise refusal(Status.UNAVAILABLE, reason, "call again")
+
+    async with talking() as (gateway, client):
+        gateway.service.chat = [broken, two_words]
+        told = []
+        events = [event async for event in client.chat(question(), anew=lambda error: told.append(error.reason))]
+    assert told == [reason]
+    assert [event.sequence for event in events] == [1, 1, 2, 3]
+    first, second = gateway.service.requests["Chat"]
+    assert first == second
+
+
+async def test_it_is_asked_for_anew_only_so_often():
+    async def broken(stream):
+        await stream.send_message(text(1, "half of"))
+        raise refusal(Status.UNAVAILABLE, "wire.draining", "call again")
+
+    async with talking(attempts=3) as (gateway, client):
+        gateway.service.chat = broken
+        told = []
+        with pytest.raises(GatewayError, match=r"wire\.draining"):
+            async for _ in client.chat(question(), anew=told.append):
+                pass
+    assert len(gateway.service.requests["Chat"]) == 3
+    assert len(told) == 2
+
+
+async def test_what_calling_again_does_not_help_is_not_asked_for_anew():
+    async def refused(stream):
+        await stream.send_message(text(1, "half of"))
+        raise refusal(Status.RESOURCE_EXHAUSTED, "budget.spent", "spent")
+
+    async with talking() as (gateway, client):
+        gateway.service.chat = [refused, two_words]
+        told = []
+        with pytest.raises(GatewayError, match=r"budget\.spent"):
+            async for _ in client.chat(question(), anew=told.append):
+                pass
+    assert told == []
+    assert len(gateway.service.requests["Chat"]) == 1

@@ -8,7 +8,8 @@ from grpclib.const import Status
 
 from agent.client import GatewayError
 from agent.client.contract import ChatEvent, FinishReason, Operation, OperationState, Part, Role, ToolResult, Usage
-from agent.loop import CALLS_PER_TURN_MAX, Agent, Answered, Asked, Said, TurnEnded, TurnsExceededError
+from agent.lines import line
+from agent.loop import CALLS_PER_TURN_MAX, Again, Agent, Answered, Asked, Said, TurnEnded, TurnsExceededError
 from agent.tokens import TokenError
 from generated.agentic.gateway.v1 import ToolError
 
@@ -230,12 +231,12 @@ async def test_a_repeated_run_names_its_calls_as_before():
 async def test_an_error_in_the_middle_reaches_the_user_after_what_was_said():
     async def broken(stream):
         await stream.send_message(text(1, "I was about"))
-        raise refusal(Status.UNAVAILABLE, "upstream.lost", "the model broke off")
+        raise refusal(Status.RESOURCE_EXHAUSTED, "budget.spent", "the rest is too much")
 
     async with agent_of(model(broken)) as agent:
         events = agent.run("hello", "run-1")
         assert (await anext(events)).text == "I was about"
-        with pytest.raises(GatewayError, match=r"upstream\.lost"):
+        with pytest.raises(GatewayError, match=r"budget\.spent"):
             await anext(events)
 
 
@@ -274,3 +275,22 @@ async def test_leaving_a_run_ends_the_stream_at_the_gateway():
 def test_no_turn_at_all_is_no_bound():
     with pytest.raises(ValueError, match="turns_max"):
         Agent(None, model="flash", turns_max=0)
+
+
+async def test_an_answer_that_broke_off_is_void_and_the_one_that_comes_anew_is_the_turn():
+    """What the broken answer asked for is not executed, and is no part of the history."""
+
+    async def broken(stream):
+        for event in (text(1, "I will"), tool_call(2, "place_order", '{"quantity":"9"}')):
+            await stream.send_message(event)
+        raise refusal(Status.UNAVAILABLE, "wire.draining", "call again")
+
+    whole = saying(text(1, "Buying."), tool_call(2, "place_order", '{"quantity":"5"}'), finish(3, TOOLS))
+    service = model(broken, whole, DONE)
+    async with agent_of(service) as agent:
+        events = await heard(agent)
+    assert [type(event) for event in events] == [Said, Asked, Again, Said, Asked, TurnEnded, Answered, Said, TurnEnded]
+    assert json.loads(line(events[2]))["again"]["reason"] == "wire.draining"
+    assert [one.arguments_json for one in service.requests["ExecuteTool"]] == ['{"quantity":"5"}']
+    said = service.requests["Chat"][2].contents[1].parts
+    assert [part.text or part.tool_call.arguments_json for part in said] == ["Buying.", '{"quantity":"5"}']
