@@ -16,9 +16,6 @@ from gateway.terms.operations import Operation, Succeeded
 PAUSE_S: Final = 0.5
 """Between two sweeps; half of the second in which a kill switch must work everywhere."""
 
-HEARTBEAT_US: Final = 60_000_000
-"""Between two records of a gateway that has nothing to tell."""
-
 TAKEN_MAX: Final = 16
 """Operations that one instance looks for at once."""
 
@@ -39,7 +36,6 @@ class Recovery:
 
     def __init__(self, at: Stations) -> None:
         self._at = at
-        self._noted_us = at.clock.unix_us()
 
     async def run(self) -> None:
         """Sweep again and again, sooner when somebody rings; a ledger that is away is tried again."""
@@ -71,7 +67,6 @@ class Recovery:
             looked += len(taken)
             # As effects: what is found out is made durable also if the process is told to end meanwhile.
             await asyncio.gather(*(self._at.effects.start(self._look(one)) for one in taken))
-        await self._beat()
         return looked
 
     async def _settle_again(self) -> None:
@@ -123,9 +118,3 @@ class Recovery:
         if watched.withdraw:
             last_us = WITHDRAW_LAST_US
         return self._at.clock.unix_us() + min(LOOK_FIRST_US << min(watched.looks, 16), last_us)
-
-    async def _beat(self) -> None:
-        now_us = self._at.clock.unix_us()
-        if now_us - self._noted_us >= HEARTBEAT_US or now_us < self._noted_us:
-            await self._at.ledger.note(self._at.recorder.heartbeat())
-            self._noted_us = now_us

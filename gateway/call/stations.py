@@ -206,10 +206,6 @@ class Recorder(Protocol):
         """The record that must be durable before an effect of a halted scope is cancelled."""
         ...
 
-    def heartbeat(self) -> bytes:
-        """The record that nothing happened."""
-        ...
-
 
 class Usage(Protocol):
     """What was used, by the record."""

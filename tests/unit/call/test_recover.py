@@ -365,17 +365,6 @@ async def test_open_orders_are_followed_after_a_restart(around, tmp_path):
         await whole.agree()
 
 
-async def test_a_heartbeat_is_recorded_when_nothing_else_is(whole):
-    recovery = whole.recovery()
-    await recovery.sweep()
-    assert whole.told("heartbeat") == []
-    for _ in range(3):
-        whole.world.clock.pass_s(61)
-        await recovery.sweep()
-        await recovery.sweep()
-    assert len(whole.told("heartbeat")) == 3
-
-
 async def test_the_recovery_goes_on_after_a_ledger_that_was_away(whole, monkeypatch):
     monkeypatch.setattr(recover, "PAUSE_S", 0.002)
     await lost_order(whole)
