@@ -31,13 +31,16 @@ def project_findings(shell: Shell, place: Place, manifest: Manifest) -> Iterator
 
 
 def _service_findings(shell: Shell, place: Place) -> Iterator[Finding]:
-    """Public invokers and a disabled check of the service that runs; accounts that services share."""
-    services = [_object(service) for service in _list(shell.ask(place.run("services", "list"), []))]
+    """Public invokers and a disabled check of the service that runs; accounts that services of any region share."""
+    services = [_object(service) for service in _list(shell.ask(place.gcloud("run", "services", "list"), []))]
     gateway, agent = place.email(GATEWAY_ACCOUNT), place.email(AGENT_ACCOUNT)
-    running = {str(_object(service.get("metadata")).get("name")): service for service in services}
-    for name, service in running.items():
+    running = {}
+    for service in services:
+        name, region = _name(service), _region(service, place)
         if name != SERVICE and _account(service) == gateway:
-            yield Finding(sentence=f"service {name} runs as {gateway}: give it an account of its own")
+            yield Finding(sentence=f"service {name} in {region} runs as {gateway}: give it an account of its own")
+        if region == place.region:
+            running[name] = service
     if SERVICE not in running and not shell.dry:
         return
     current = running.get(SERVICE, {})
@@ -45,7 +48,10 @@ def _service_findings(shell: Shell, place: Place) -> Iterator[Finding]:
         yield Finding(sentence=f"service {SERVICE} runs as {agent}: the gateway and its agents must not share one")
     annotations = _object(_object(current.get("metadata")).get("annotations"))
     if annotations.get(INVOKER_CHECK_OFF) == "true":
-        yield Finding(sentence=f"service {SERVICE}: its invoker check is off now: anybody is any agent", grave=False)
+        yield Finding(
+            sentence=f"service {SERVICE}: its invoker check is off: anybody is any agent. Put it on first: gcloud run "
+            f"services update {SERVICE} --invoker-iam-check --region={place.region} --project={place.project}"
+        )
     yield from _invoker_findings(shell.ask(place.run("services", "get-iam-policy", SERVICE), {}), place)
 
 
@@ -87,6 +93,15 @@ def _bindings(policy: object) -> list[tuple[str, list[str]]]:
         members = [str(member) for member in _list(_object(binding).get("members"))]
         found.append((str(_object(binding).get("role")), members))
     return found
+
+
+def _name(service: Mapping[str, object]) -> str:
+    return str(_object(service.get("metadata")).get("name"))
+
+
+def _region(service: Mapping[str, object], place: Place) -> str:
+    labels = _object(_object(service.get("metadata")).get("labels"))
+    return str(labels.get("cloud.googleapis.com/location", place.region))
 
 
 def _account(service: Mapping[str, object]) -> object:

@@ -86,6 +86,12 @@ class Routes:
             ("DELETE", regional, f"{knative}/services/{{name}}", lambda a: own.delete(a.parts["name"])),
             ("GET", regional, f"{knative}/revisions", lambda a: _listed("Revision", own.revisions(_service_label(a)))),
             ("GET", regional, f"{knative}/revisions/{{name}}", lambda a: own.revision(a.parts["name"])),
+            (
+                "GET",
+                anywhere,
+                "/v1/projects/{p}/locations/-/services",
+                lambda _: _listed("Service", own.listed()),
+            ),
             ("GET", anywhere, f"{v1}:getIamPolicy", lambda a: own.policy(a.parts["name"]).document()),
             ("POST", anywhere, f"{v1}:setIamPolicy", lambda a: self._write(own.policy(a.parts["name"]), a)),
         ]

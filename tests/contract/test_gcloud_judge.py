@@ -177,6 +177,35 @@ async def test_what_gcloud_lets_through_is_refused(tmp_path):
         assert said in refused.err
 
 
+async def test_the_preflight_hears_from_gcloud_who_is_let_in_and_who_shares_an_account(tmp_path):
+    """The manifest is good; the project is not, in every way that only the project can tell."""
+    path = short_manifest(tmp_path)
+    async with project(tmp_path, replace(KNOWN, secrets={"gateway-config": 1})) as judge:
+        services = judge.admin.services
+        open_door = as_json(filled_in(path, PLACE, IMAGE=DIGEST))
+        open_door["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] = "true"
+        services.create(open_door, dry_run=False)
+        other = as_json(filled_in(path, PLACE, IMAGE=DIGEST))
+        other["metadata"]["name"] = "reports"
+        services.create(other, dry_run=False)
+        grant(judge.admin, services.policy("gateway-service"), INVOKER, AGENT, "allUsers", "allAuthenticatedUsers")
+
+        text = path.read_text().replace('{key: "1", path: gateway.toml}', '{key: "2", path: gateway.toml}')
+        path.write_text(text.replace("value: required", "value: maybe").replace('minScale: "1"', "minScale: 1"))
+        checked = await judge.python("-m", "deploy.preflight", PLACE.project, PLACE.region, f"--manifest={path}")
+    assert checked.code == 1
+    for said in (
+        "allUsers has roles/run.invoker on gateway-service",
+        "allAuthenticatedUsers has roles/run.invoker on gateway-service",
+        "its invoker check is off",
+        "service reports in us-central1 runs as sa-gateway@acme-agents",
+        'minScale: an annotation is a string: write "1" in quotes',
+        "secret gateway-config: version 2 is not there",
+        "GATEWAY_EDGE_IAM: write required",
+    ):
+        assert said in checked.err
+
+
 async def test_what_gcloud_refuses_itself_never_arrives(tmp_path):
     async with project(tmp_path) as judge:
         unquoted = await judge.run("services", "replace", "-", given=manifest(scale=('minScale: "1"', "minScale: 1")))

@@ -73,16 +73,36 @@ def test_an_agent_with_more_than_its_one_grant_is_refused():
 
 def test_shared_accounts_are_refused():
     other = [service("r1", {"r1": 100}), service("a1", {"a1": 100}, name="agent-service", account=GATEWAY)]
-    assert "service agent-service runs as sa-gateway@" in checked(**{"services list": other})[0]
+    assert "service agent-service in us-central1 runs as sa-gateway@" in checked(**{"services list": other})[0]
     same = [service("r1", {"r1": 100}, account=AGENT)]
     assert "the gateway and its agents must not share one" in checked(**{"services list": same})[0]
 
 
-def test_a_check_that_is_off_now_is_told_because_the_manifest_puts_it_on():
-    off = [service("r1", {"r1": 100}, **{"run.googleapis.com/invoker-iam-disabled": "true"})]
-    refused, lines = checked(**{"services list": off})
+def in_region(region, one):
+    return one | {"metadata": one["metadata"] | {"labels": {"cloud.googleapis.com/location": region}}}
+
+
+def test_a_service_of_another_region_shares_no_account_either():
+    here = in_region(PLACE.region, service("r1", {"r1": 100}))
+    other = in_region("europe-west1", service("a1", {"a1": 100}, name="reports", account=GATEWAY))
+    refused, lines = checked(**{"services list": [here, other]})
+    assert "service reports in europe-west1 runs as sa-gateway@" in refused
+    (asked,) = [line for line in lines if "services list" in line]
+    assert "--region" not in asked
+
+
+def test_a_gateway_of_another_region_is_another_one():
+    elsewhere = in_region("europe-west1", service("r1", {"r1": 100}))
+    refused, lines = checked(**{"services list": [elsewhere]})
     assert refused == ""
-    assert any("its invoker check is off now" in line for line in lines)
+    assert not [line for line in lines if "get-iam-policy gateway-service" in line]
+
+
+def test_a_check_that_is_off_now_is_refused():
+    off = [service("r1", {"r1": 100}, **{"run.googleapis.com/invoker-iam-disabled": "true"})]
+    refused, _ = checked(**{"services list": off})
+    assert "its invoker check is off: anybody is any agent" in refused
+    assert "gcloud run services update gateway-service --invoker-iam-check" in refused
 
 
 def test_accounts_and_secrets_that_are_not_there_are_refused():
