@@ -26,7 +26,7 @@ from localcloud.demo.scenes import permitted_order, refused_order, repeated_key,
 WHY_NOT = image_store.missing()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "they run")
 
-SIZE_MB_MAX = 150
+SIZE_MB_MAX = 125
 VERSION = tomllib.loads((image_store.ROOT / "pyproject.toml").read_text())["project"]["version"]
 SOURCE_ONLY_HASH = b"\x01\x00\x00\x00"
 """The flags of bytecode that is taken without a look at its source (PEP 552)."""

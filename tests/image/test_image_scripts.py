@@ -1,6 +1,8 @@
 """The build's own scripts: what of the lock goes into an image, and the bill of materials."""
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.image import sbom, serving_lock
+from deploy.image import sbom, serving_lock, stripped
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = (ROOT / "requirements" / "runtime.lock").read_text()
@@ -53,6 +55,45 @@ def test_the_filter_is_a_command_that_ends_with_2_and_a_sentence():
     done = subprocess.run([sys.executable, script, "serving"], input="x\n", capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "serving_lock: this is no pinned requirement: 'x'. Write the lock anew: just lock\n"
+
+
+def modules(folder):
+    """Extension modules as their wheels brought them, in a folder of their own."""
+    for name in ("msgspec", "multidict", "asyncpg"):
+        shutil.copytree(Path(importlib.util.find_spec(name).origin).parent, folder / name)
+    return sorted(folder.rglob("*.so"))
+
+
+def test_an_extension_module_without_its_symbols_still_loads(tmp_path):
+    found = modules(tmp_path)
+    before = sum(path.stat().st_size for path in found)
+    assert stripped.main([str(tmp_path)]) == 0
+    assert sum(path.stat().st_size for path in found) < before
+    code = (
+        "import asyncpg.protocol.protocol as p, msgspec, multidict; print(p.__file__);"
+        "print(msgspec.json.decode(b'[1]'), multidict.CIMultiDict(A='b')['a'], multidict._multidict.__file__)"
+    )
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(str(tmp_path)) == 2
+    assert "[1] b " in done.stdout
+
+
+def test_to_strip_twice_changes_nothing(tmp_path):
+    library = stripped.stripped(modules(tmp_path)[0].read_bytes())
+    assert stripped.stripped(library) == library
+
+
+@pytest.mark.parametrize(
+    "kept, sentence", [(3, "no 64-bit ELF"), (100, "no shared library"), (20_000, "end is missing")]
+)
+def test_what_is_no_whole_library_stops_the_build(tmp_path, capsys, kept, sentence):
+    library = modules(tmp_path)[0]
+    library.write_bytes(library.read_bytes()[:kept])
+    assert stripped.main([str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def installed(folder, name, version, *lines):
