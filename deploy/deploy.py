@@ -39,6 +39,10 @@ def deploy(shell: Shell, place: Place, wish: Wish) -> None:
     manifest = Manifest.of(filled_in(wish.manifest, place, IMAGE=wish.image or place.unbuilt))
     preflight(shell, place, manifest)
     before = live(shell, place)
+    if shell.dry:
+        shell.tell(
+            "# if there is none yet: the new revision gets all calls at once, is called once, and no traffic moves"
+        )
     if wish.stop_before_traffic and (before is None or not before.traffic):
         raise DeployError("--no-traffic: nothing serves yet, so leave it out: the first revision has all traffic")
     image = wish.image or built(shell, place, wish)
