@@ -12,8 +12,7 @@ from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
-from gateway.terms.limits import LimitProfile
-from gateway.terms.money import MicroUsd, Unit
+from gateway.terms.money import Unit
 from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation
 from gateway.terms.verdict import Refusal
 from gateway.tools import pretrade
@@ -23,12 +22,11 @@ from gateway.tools.alpaca_orders import Orders, OrderTerms
 from gateway.tools.alpaca_reads import Reads
 from gateway.tools.alpaca_rest import Rest, open_session
 from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FACTS, declarations
-from gateway.tools.alpaca_wire import Quote, WireError, micro_down, micro_up
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.order_demand import Trading
-from gateway.tools.pretrade import Side
-from gateway.tools.quotes import NoQuote, QuoteBoard
+from gateway.tools.order_gate import order_demand, order_facts
+from gateway.tools.quotes import QuoteBoard
 
 _NO_FACTS: Final[Facts] = MappingProxyType({})
 
@@ -74,27 +72,9 @@ class Alpaca:
             return _NO_FACTS
         if caller.limits is None:
             return pretrade.no_profile()
-        return await self._order_facts(caller.limits, ask) if ask.tool.name == PLACE_ORDER else _NO_FACTS
-
-    async def _order_facts(self, limits: LimitProfile, ask: ToolAsk) -> Facts | Refusal:
-        terms = OrderTerms.of(ask)
-        refusal = pretrade.restricted(limits, terms.symbol)
-        if refusal is not None:
-            return refusal
-        quote = await self._quotes.latest(terms.symbol, limits.reference_age_ms_max)
-        if isinstance(quote, NoQuote):
-            return pretrade.no_reference(quote.why)
-        order = _limited(terms, _reference(quote, terms.side), self._quotes.age_ms(quote))
-        return pretrade.incomparable(limits, order) or MappingProxyType(
-            {
-                "quantity_nano": order.quantity,
-                "limit_price_micro": order.limit_price,
-                "reference_micro": order.reference,
-                "reference_age_ms": order.reference_age_ms,
-                "notional_micro_usd": order.notional,
-                "reduces_exposure": order.side is Side.SELL,
-            }
-        )
+        if ask.tool.name != PLACE_ORDER:
+            return _NO_FACTS
+        return await order_facts(caller.limits, OrderTerms.of(ask), self._quotes)
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """Check the hard limits of an order, and say what it must hold; a read holds one call of every budget."""
@@ -121,14 +101,9 @@ class Alpaca:
         if caller.limits is None:
             return pretrade.no_profile()
         trading = Trading(caller=caller, limits=caller.limits, venue=self._config.name, account=self._config.account)
-        return self._order_demand(trading, ask, facts) if ask.tool.name == PLACE_ORDER else trading.cancel()
-
-    def _order_demand(self, trading: Trading, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
-        reference, age_ms = facts.get("reference_micro"), facts.get("reference_age_ms")
-        if type(reference) is not int or type(age_ms) is not int:
-            return pretrade.no_reference("the facts hold none")
-        order = _limited(OrderTerms.of(ask), MicroUsd(reference), age_ms)
-        return pretrade.check(trading.limits, order) or trading.order(ask.tool.name, order)
+        if ask.tool.name != PLACE_ORDER:
+            return trading.cancel()
+        return order_demand(trading, ask.tool.name, OrderTerms.of(ask), facts)
 
     async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """See `Backend`."""
@@ -141,25 +116,3 @@ class Alpaca:
     async def look(self, watched: Watched) -> Finding:
         """See `Backend`."""
         return await self._aftercarer.look(watched)
-
-
-def _reference(quote: Quote, side: Side) -> MicroUsd:
-    """The price that a market order would meet: the ask for a buyer, the bid for a seller; rounded to its worse side.
-
-    A price beyond 64 bits is no price, which is what 0 says.
-    """
-    try:
-        return micro_up(quote.ask) if side is Side.BUY else micro_down(quote.bid)
-    except WireError:
-        return MicroUsd(0)
-
-
-def _limited(terms: OrderTerms, reference: MicroUsd, age_ms: int) -> pretrade.Order:
-    return pretrade.Order(
-        symbol=terms.symbol,
-        side=terms.side,
-        quantity=terms.quantity,
-        limit_price=terms.limit_price,
-        reference=reference,
-        reference_age_ms=age_ms,
-    )

@@ -31,21 +31,21 @@ from gateway.tools.pretrade import Side
 CLOCKS_APART_MS: Final = 5_000
 """How far the clocks of two instances, or of one before and after a correction, may be apart."""
 
-_NO_SUCH_ORDER: Final = Failed(
+NO_SUCH_ORDER: Final = Failed(
     failure=Failure(
         reason="venue.order_never_arrived",
         message="The venue has no such order, and accepts none so late: it was never placed.",
     ),
     charges=ONE_CALL,
 )
-_NOT_CANCELLED: Final = Failed(
+NOT_CANCELLED: Final = Failed(
     failure=Failure(
         reason="venue.cancel_never_arrived",
         message="The order is still open, and the venue accepts no cancel so late: it was never cancelled.",
     ),
     charges=ONE_CALL,
 )
-_NO_MEMO: Final = Unknowable(
+NO_MEMO: Final = Unknowable(
     failure=Failure(reason="venue.unreadable_memo", message="It is not known what to ask the venue for.")
 )
 
@@ -118,9 +118,9 @@ class Aftercarer:
             deadline = Deadline(self._clock, self._config.timeout_ms)
             if isinstance(memo, CancelMemo):
                 return await self._cancel(watched, memo, deadline)
-            placing = memo.placing(_held(watched))
+            placing = memo.placing(held_at_first(watched))
         except ValueError:
-            return _NO_MEMO
+            return NO_MEMO
         return await self._order(watched, placing, deadline)
 
     async def _order(self, watched: Watched, placing: Placing, deadline: Deadline) -> Finding:
@@ -136,7 +136,7 @@ class Aftercarer:
             outcome = self._orders.settled(placing, order)
             return NotYet(failure=outcome.failure) if isinstance(outcome, Unknown) else outcome
         if watched.lost and _absent(reply) and self._too_late(watched):
-            return _NO_SUCH_ORDER
+            return NO_SUCH_ORDER
         return _not_yet(reply)
 
     async def _cancel(self, watched: Watched, memo: CancelMemo, deadline: Deadline) -> Finding:
@@ -146,7 +146,7 @@ class Aftercarer:
         if outcome is not None and not isinstance(outcome, Unknown):
             return outcome
         if order is not None and order.id == memo.order_id and self._too_late(watched):
-            return _NOT_CANCELLED
+            return NOT_CANCELLED
         return _not_yet(reply)
 
     def _too_late(self, watched: Watched) -> bool:
@@ -168,6 +168,7 @@ def _not_yet(reply: Reply) -> NotYet:
     return NotYet(failure=Failure(reason="venue.no_look_up", message=f"The venue {said} when it was asked."))
 
 
-def _held(watched: Watched) -> MicroUsd:
+def held_at_first(watched: Watched) -> MicroUsd:
+    """What was held for the whole order, in millionths of a dollar; 0 where nothing counted it."""
     worths = [amount for unit, amount in watched.held if unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
     return MicroUsd(max(worths, default=0))

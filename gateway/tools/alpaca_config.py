@@ -50,7 +50,7 @@ class AlpacaConfig:
             if not pattern.fullmatch(getattr(self, name)):
                 raise ValueError(f"{name} must match {pattern.pattern}")
         for name in ("trading_url", "data_url"):
-            _check_origin(name, getattr(self, name))
+            check_origin(name, getattr(self, name))
             guard_of(getattr(self, name), self.networks)
         if self.feed and not _NAME.fullmatch(self.feed):
             raise ValueError(f"feed must be empty or match {_NAME.pattern}")
@@ -63,7 +63,7 @@ class AlpacaConfig:
             raise ValueError("times and counts must be above zero")
 
 
-def _check_origin(name: str, url: str) -> None:
+def check_origin(name: str, url: str) -> None:
     """Credentials go to this origin: nothing but TLS, except to a venue on this very machine."""
     parts = urlsplit(url)
     if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:

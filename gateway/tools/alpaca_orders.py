@@ -5,6 +5,7 @@ Here an order is posted exactly once. When nobody can say what became of it, one
 tell; otherwise the outcome is Unknown, and everything stays held. "Not found" right after a lost reply proves nothing.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -111,7 +112,7 @@ class Orders:
         placing = Placing(
             terms=OrderTerms.of(ask),
             client_id=client_order_id(self._config.client_order_key, reservation.key),
-            held=_held(reservation),
+            held=held_worth(reservation),
         )
         deadline = Deadline(self._clock, ask.tool.timeout_ms)
         request = Request(
@@ -142,19 +143,8 @@ class Orders:
         return REPLY_LOST
 
     def settled(self, placing: "Placing", order: VenueOrder) -> Outcome:
-        """What an order of our client order id means for the call that placed it, as it stands at the venue."""
-        if not placing.terms.are_of(order):
-            return _ID_TAKEN
-        if order.ended and not order.filled:
-            message = f"The order ended as {order.status} and nothing of it was filled."
-            failure = Failure(reason=f"venue.order_{order.status}", message=message)
-            return Failed(failure=failure, charges=ONE_CALL)
-        try:
-            charges = placing.charges(order)
-        except WireError:
-            return REPLY_LOST
-        result = self._results.encoded(order_members(order))
-        return Succeeded(result=result, charges=charges, live=not order.ended)
+        """See `settlement`."""
+        return settlement(placing, order, self._results.encoded)
 
     async def cancel(self, ask: ToolAsk) -> Outcome:
         """Ask the venue to cancel; an order that is cancelled already counts as cancelled (a cancel is natural)."""
@@ -179,15 +169,8 @@ class Orders:
         return REPLY_LOST
 
     def cancelled(self, order_id: str, order: VenueOrder) -> Outcome | None:
-        """What an order as it stands now means for the call that cancels it; None while it says nothing."""
-        if order.id != order_id:
-            return None
-        if order.status in {"canceled", "pending_cancel"}:
-            return self._results.told({"order_id": order_id, "status": "cancel_accepted"})
-        if order.ended:
-            message = f"The order ended as {order.status}; there is nothing left to cancel."
-            return Failed(failure=Failure(reason="venue.not_cancelable", message=message), charges=ONE_CALL)
-        return None
+        """See `cancellation`."""
+        return cancellation(order_id, order, self._results.told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +197,33 @@ class Placing:
         exposure = worth if bought else -micro_down(filled)
         position = ceil(units + remainder * NANO) if bought else -floor(units)
         return ((Unit.CALLS, 1), (Unit.NOTIONAL, worth), (Unit.EXPOSURE, exposure), (Unit.POSITION, position))
+
+
+def settlement(placing: Placing, order: VenueOrder, encoded: Callable[[Mapping[str, object]], bytes]) -> Outcome:
+    """What an order of our client order id means for the call that placed it, as it stands at the venue."""
+    if not placing.terms.are_of(order):
+        return _ID_TAKEN
+    if order.ended and not order.filled:
+        message = f"The order ended as {order.status} and nothing of it was filled."
+        failure = Failure(reason=f"venue.order_{order.status}", message=message)
+        return Failed(failure=failure, charges=ONE_CALL)
+    try:
+        charges = placing.charges(order)
+    except WireError:
+        return REPLY_LOST
+    return Succeeded(result=encoded(order_members(order)), charges=charges, live=not order.ended)
+
+
+def cancellation(order_id: str, order: VenueOrder, told: Callable[[Mapping[str, object]], Succeeded]) -> Outcome | None:
+    """What an order as it stands now means for the call that cancels it; None while it says nothing."""
+    if order.id != order_id:
+        return None
+    if order.status in {"canceled", "pending_cancel"}:
+        return told({"order_id": order_id, "status": "cancel_accepted"})
+    if order.ended:
+        message = f"The order ended as {order.status}; there is nothing left to cancel."
+        return Failed(failure=Failure(reason="venue.not_cancelable", message=message), charges=ONE_CALL)
+    return None
 
 
 def by_order_id(order_id: str) -> Request:
@@ -251,6 +261,7 @@ def _refused_at_once(reply: Answer) -> bool:
     return reply.status in _REFUSED_AT_ONCE and has_error_form(reply)
 
 
-def _held(reservation: Reservation) -> MicroUsd:
+def held_worth(reservation: Reservation) -> MicroUsd:
+    """What is held for the whole order, in millionths of a dollar; 0 where nothing counts it."""
     worths = [claim.amount for claim in reservation.claims if claim.unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
     return MicroUsd(max(worths, default=0))

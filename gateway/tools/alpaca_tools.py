@@ -46,7 +46,7 @@ _ORDER_ID: Final[Schema] = {
     "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
     "maxLength": 36,
 }
-_CLIENT_ORDER_ID: Final[Schema] = {
+CLIENT_ORDER_ID: Final[Schema] = {
     "type": "string",
     "description": "The client_order_id that place_order gave.",
     "pattern": "^gw-[a-z2-7]{32}$",
@@ -55,7 +55,7 @@ _CLIENT_ORDER_ID: Final[Schema] = {
 _ZERO: Final[Schema] = {"pattern": r"^0(\.0+)?$"}
 
 
-def _amount(description: str, fraction_digits: int) -> Schema:
+def amount_schema(description: str, fraction_digits: int) -> Schema:
     """A decimal string above zero: no sign, exponent, space or leading zero (attack rows 13 and 14)."""
     return {
         "type": "string",
@@ -66,17 +66,18 @@ def _amount(description: str, fraction_digits: int) -> Schema:
     }
 
 
-def _object(properties: Mapping[str, Schema], **more: object) -> Schema:
+def closed_object(properties: Mapping[str, Schema], **more: object) -> Schema:
+    """An object with these members and no others."""
     return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
 
-_PLACE_ORDER: Final = _object(
+_PLACE_ORDER: Final = closed_object(
     {
         "symbol": _SYMBOL,
         "side": {"type": "string", "enum": ["buy", "sell"], "description": "Only what is held can be sold."},
         "type": {"type": "string", "enum": ["market", "limit"]},
-        "quantity": _amount("How many shares.", 9),
-        "limit_price": _amount("US dollars a share; for limit orders only.", 6),
+        "quantity": amount_schema("How many shares.", 9),
+        "limit_price": amount_schema("US dollars a share; for limit orders only.", 6),
         "time_in_force": {
             "type": "string",
             "enum": ["day", "gtc", "ioc", "fok"],
@@ -91,7 +92,7 @@ _PLACE_ORDER: Final = _object(
     },
 )
 
-_LIST_ORDERS: Final = _object(
+_LIST_ORDERS: Final = closed_object(
     {
         "status": {"type": "string", "enum": ["open", "closed", "all"]},
         "limit": {"type": "integer", "minimum": 1, "maximum": ORDERS_LISTED_MAX},
@@ -102,16 +103,16 @@ _LIST_ORDERS: Final = _object(
 _READS: Final[Mapping[ToolName, tuple[str, Schema]]] = {
     GET_ORDER: (
         "Shows an order of the account: its state and what of it was filled.",
-        _object(
-            {"order_id": _ORDER_ID, "client_order_id": _CLIENT_ORDER_ID},
+        closed_object(
+            {"order_id": _ORDER_ID, "client_order_id": CLIENT_ORDER_ID},
             oneOf=[{"required": ["order_id"]}, {"required": ["client_order_id"]}],
         ),
     ),
     LIST_ORDERS: ("Lists the newest orders of the account.", _LIST_ORDERS),
-    LIST_POSITIONS: ("Lists what the account holds.", _object({})),
-    GET_ACCOUNT: ("Shows the account's cash, buying power and equity in US dollars.", _object({})),
-    GET_CLOCK: ("Shows whether the market is open, and when it opens and closes next.", _object({})),
-    GET_QUOTE: ("Shows the best bid and ask of a symbol now.", _object({"symbol": _SYMBOL}, required=["symbol"])),
+    LIST_POSITIONS: ("Lists what the account holds.", closed_object({})),
+    GET_ACCOUNT: ("Shows the account's cash, buying power and equity in US dollars.", closed_object({})),
+    GET_CLOCK: ("Shows whether the market is open, and when it opens and closes next.", closed_object({})),
+    GET_QUOTE: ("Shows the best bid and ask of a symbol now.", closed_object({"symbol": _SYMBOL}, required=["symbol"])),
 }
 
 
@@ -127,7 +128,7 @@ def declarations(timeout_ms: int) -> tuple[ToolDeclaration, ...]:
     cancel = _tool(
         CANCEL_ORDER,
         "Cancels what is still open of an order.",
-        _object({"order_id": _ORDER_ID}, required=["order_id"]),
+        closed_object({"order_id": _ORDER_ID}, required=["order_id"]),
         (Effect.REVERSIBLE, Idempotency.NATURAL),
         timeout_ms,
         reduces=True,
