@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gateway.settings.ccxt_tables import CcxtVenueTable
 from gateway.settings.faults import SettingsError, reason
 from gateway.settings.file import File
 from gateway.settings.tool_tables import (
@@ -62,9 +63,34 @@ class Sources:
 def tool_services(file: File, sources: Sources, clock: Clock) -> tuple[ToolService, ...]:
     """Build them without connecting. Raises `SettingsError` or ValueError with everything that is wrong with one."""
     return (
+        *(_ccxt(table, sources, clock) for table in file.ccxt_venues),
         *(_http(table, sources, clock) for table in file.http_services),
         *(_mcp(table, sources, clock) for table in file.mcp_servers),
     )
+
+
+def _ccxt(table: CcxtVenueTable, sources: Sources, clock: Clock) -> ToolService:
+    from gateway.tools.ccxt import Ccxt  # noqa: PLC0415 - only where an account is configured
+    from gateway.tools.ccxt_config import CcxtConfig  # noqa: PLC0415 - as above
+
+    try:
+        config = CcxtConfig(
+            name=table.name,
+            exchange=table.exchange,
+            sandbox=table.mode == "sandbox",
+            symbols=tuple(table.symbols),
+            counted_as_usd=tuple(table.counted_as_usd),
+            key_id=sources.secret(table.key_id),
+            secret_key=sources.secret(table.secret_key),
+            account=table.account,
+            client_order_key=sources.secret(table.order_key).encode(),
+            url=table.url,
+            acceptance_ms=table.acceptance_s * 1_000,
+            networks=tuple(table.networks),
+        )
+        return Ccxt(config, clock)
+    except ValueError as error:
+        raise SettingsError(f"ccxt_venues.{table.name}", [str(error)]) from error
 
 
 def mcp_server(table: McpServerTable, sources: Sources) -> "McpServer":

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from gateway.identity.token import EMAIL, SUBJECT
 from gateway.settings import forms
+from gateway.settings.ccxt_tables import CcxtVenueTable
 from gateway.settings.forms import amount_faults, origin_faults, range_faults, shown, twice_faults, zone_faults
 from gateway.settings.limit_tables import FirmTable, LimitTable, QuotaTable
 from gateway.settings.model_tables import ModelTable
@@ -209,6 +210,7 @@ class File(Table, frozen=True, kw_only=True):
     upstreams: list[UpstreamTable] = []
     models: list[ModelTable] = []
     venues: list[VenueTable] = []
+    ccxt_venues: list[CcxtVenueTable] = []
     http_services: list[HttpServiceTable] = []
     mcp_servers: list[McpServerTable] = []
     agents: list[AgentTable] = []
@@ -225,8 +227,10 @@ class File(Table, frozen=True, kw_only=True):
         """What its tables say against each other. Their own faults are not repeated."""
         yield from forms.NAME.faults("tenant", self.tenant)
         yield from serving_faults(self.models, self.upstreams, vertex=self.vertex is not None)
-        if len(self.venues) > VENUES_MAX:
-            yield f"venues: there are {len(self.venues)}: write one, this version has no names for the tools of more"
+        venues = len(self.venues) + len(self.ccxt_venues)
+        if venues > VENUES_MAX:
+            place = "venues and ccxt_venues" if self.ccxt_venues else "venues"
+            yield f"{place}: there are {venues}: write one, this version has no names for the tools of more"
         if not self.agents:
             yield "agents: there are none: register at least one, or every call is refused"
         yield from self._doubled()
@@ -266,7 +270,7 @@ class File(Table, frozen=True, kw_only=True):
             for name in agent.models:
                 if name not in models:
                     yield f"agents.{agent.name}.models: {shown(name)} is none of [[models]]: {_known(models)}"
-            if agent.tools and not (self.venues or self.http_services or self.mcp_servers):
+            if agent.tools and not (self.venues or self.ccxt_venues or self.http_services or self.mcp_servers):
                 yield f"agents.{agent.name}.tools: no tool is offered, because there are no [[venues]]"
             if agent.limits and agent.limits not in self.limits:
                 yield f"agents.{agent.name}.limits: there is no [limits.{agent.limits}]: {_known(set(self.limits))}"

@@ -96,6 +96,9 @@ def _references(file: File) -> Iterator[tuple[str, str]]:
     for venue in file.venues:
         for name in ("key_id", "secret_key", "order_key"):
             yield f"venues.{venue.name}.{name}", getattr(venue, name)
+    for account in file.ccxt_venues:
+        for name in ("key_id", "secret_key", "order_key"):
+            yield f"ccxt_venues.{account.name}.{name}", getattr(account, name)
     for upstream in file.upstreams:
         if upstream.api_key:
             yield f"upstreams.{upstream.name}.api_key", upstream.api_key
