@@ -11,8 +11,8 @@ AUDIENCE: Final = "https://gateway-service-123456789012.us-central1.run.app"
 GATEWAY_EMAIL: Final = "sa-gateway@local-project.iam.gserviceaccount.com"
 AGENT_EMAIL: Final = "sa-agent@local-project.iam.gserviceaccount.com"
 TENANT: Final = "faults"
-BUDGET_USD: Final = 9_000
-"""So tight that a part of the orders is refused: a hold that is lost or doubled would show."""
+BUDGET_USD: Final = 45_000
+"""So tight that at the end of a long season orders are refused: a hold that is lost or doubled would show."""
 
 _FILE: Final = """\
 tenant = "{tenant}"

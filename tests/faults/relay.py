@@ -129,6 +129,8 @@ class _Link:
                 self._request.clear()
                 self._strike = self._relay.meets(piece)
             self._request += piece
+            if self._to.is_closing():
+                return
             if self._strike is None:
                 self._to.write(piece)
                 self._note(_whole(self._request))
@@ -168,6 +170,8 @@ class _Link:
         while piece := await reader.read(65_536):
             self._answered = True
             strike, self._strike = self._strike, None
+            if self._back.is_closing():
+                return
             if strike is None or strike.moment is Moment.SENT:
                 self._back.write(piece)
             elif strike.moment is Moment.ACCEPTED:
