@@ -37,7 +37,7 @@ class NotFetchedError(SuiteError):
 
 
 def main() -> int:
-    """Run the modes that were asked for, or all; 0 when every test passed, or Go is not there; 3: it cannot be fetched."""
+    """Run the modes that were asked for, or all; 0: every test passed, or Go is not there; 3: it cannot be fetched."""
     arguments = sys.argv[1:]
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     more = arguments[len(own) + 1 :]
