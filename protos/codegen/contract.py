@@ -14,6 +14,9 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+DESCRIBED_ONLY = "google."
+"""Packages that begin so are described to clients by reflection; no code is made of them."""
+
 _KINDS = {number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()}
 
 
@@ -111,17 +114,18 @@ class _Names:
 
 def read(files: FileDescriptorSet) -> tuple[Package, ...]:
     """The packages of a descriptor set without refusals (see `refusals.py`), in the order of their names."""
+    own = [file for file in files.file if not file.package.startswith(DESCRIBED_ONLY)]
     names = _Names(
-        types={name: type_name for file in files.file for name, type_name in _type_names(file)},
+        types={name: type_name for file in own for name, type_name in _type_names(file)},
         entries={
             f".{full_name}": message
-            for file in files.file
+            for file in own
             for full_name, message in messages_of(file)
             if message.options.map_entry
         },
     )
-    packages = sorted({file.package for file in files.file})
-    return tuple(_package(name, [file for file in files.file if file.package == name], names) for name in packages)
+    packages = sorted({file.package for file in own})
+    return tuple(_package(name, [file for file in own if file.package == name], names) for name in packages)
 
 
 def messages_of(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:

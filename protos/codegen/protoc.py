@@ -11,6 +11,8 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from codegen.contract import DESCRIBED_ONLY
+
 # Ruff, which betterproto2's plugin calls too, would otherwise be set up by wherever the command was started.
 _RUFF_SETTINGS = 'line-length = 120\ntarget-version = "py311"\n'
 
@@ -25,7 +27,7 @@ def descriptors(protos: Path) -> FileDescriptorSet:
     """Every proto below a folder and all that they import."""
     with _workplace() as folder:
         out = folder / "descriptors.bin"
-        _protoc(protos, folder, f"--descriptor_set_out={out}", "--include_imports")
+        _protoc(protos, folder, _files(protos), f"--descriptor_set_out={out}", "--include_imports")
         return FileDescriptorSet.FromString(out.read_bytes())
 
 
@@ -34,7 +36,8 @@ def message_classes(protos: Path, out: Path) -> None:
     with _workplace() as folder:
         plugin = f"--plugin=protoc-gen-python_betterproto2={_script('protoc-gen-python_betterproto2')}"
         options = f"--python_betterproto2_opt={_PLUGIN_OPTIONS}"
-        _protoc(protos, folder, plugin, f"--python_betterproto2_out={out}", options)
+        own = [file for file in _files(protos) if not file.startswith(DESCRIBED_ONLY.replace(".", "/"))]
+        _protoc(protos, folder, own, plugin, f"--python_betterproto2_out={out}", options)
 
 
 def formatted(source: str) -> str:
@@ -57,8 +60,11 @@ def _script(name: str) -> str:
     return str(Path(sysconfig.get_path("scripts")) / name)
 
 
-def _protoc(protos: Path, folder: Path, *options: str) -> None:
-    files = sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
+def _files(protos: Path) -> list[str]:
+    return sorted(path.relative_to(protos).as_posix() for path in protos.rglob("*.proto"))
+
+
+def _protoc(protos: Path, folder: Path, files: list[str], *options: str) -> None:
     if not files:
         raise CompilerError(f"{protos}: there is no .proto file in this folder or below it.")
     _run([sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={protos}", *options, *files], folder)

@@ -12,14 +12,12 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-from codegen.contract import class_name, enums_of, kind_of, messages_of
-
-_WELL_KNOWN = "google.protobuf"
+from codegen.contract import DESCRIBED_ONLY, class_name, enums_of, kind_of, messages_of
 
 
 def refusals(files: FileDescriptorSet) -> list[str]:
     """One sentence for each thing to change in the protos before code can be generated from them."""
-    own = [file for file in files.file if file.package != _WELL_KNOWN]
+    own = [file for file in files.file if not file.package.startswith(DESCRIBED_ONLY)]
     return [sentence for file in own for sentence in _of_file(file)] + _of_classes(own)
 
 
@@ -32,7 +30,7 @@ def _of_file(file: FileDescriptorProto) -> Iterator[str]:
     for service in file.service:
         yield from _of_service(f"{file.package}.{service.name}", service)
     for imported in file.dependency:
-        if imported.startswith("google/protobuf/"):
+        if imported.startswith("google/"):
             yield f"{file.name}: remove the import of {imported}, whose types are not handled exactly."
 
 
@@ -50,7 +48,7 @@ def _of_fields(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def _of_field(message: DescriptorProto, field: FieldDescriptorProto) -> str | None:
-    if field.type_name.startswith(f".{_WELL_KNOWN}."):
+    if field.type_name.startswith(f".{DESCRIBED_ONLY}"):
         return f"{field.type_name[1:]} is not handled exactly; use an integer in a declared unit or an own message."
     if kind_of(field) == "group" or field.label == FieldDescriptorProto.LABEL_REQUIRED:
         return "groups and required fields belong to proto2; use a message or an ordinary field."
@@ -70,7 +68,7 @@ def _of_json_names(full_name: str, message: DescriptorProto) -> Iterator[str]:
 def _of_service(full_name: str, service: ServiceDescriptorProto) -> Iterator[str]:
     for method in service.method:
         for type_name in (method.input_type, method.output_type):
-            if type_name.startswith(f".{_WELL_KNOWN}."):
+            if type_name.startswith(f".{DESCRIBED_ONLY}"):
                 yield f"{full_name}.{method.name}: {type_name[1:]} is not handled exactly; declare an own message."
 
 

@@ -3,10 +3,8 @@
 import asyncio
 import base64
 import json
-import os
 import shutil
 import struct
-from pathlib import Path
 
 from grpclib.const import Status
 from real_calls import CHAT, DEADLINE_S, ERROR_INFO, EXECUTE, ROOT, Heard, error_info
@@ -98,19 +96,6 @@ def _unpadded(text):
     return base64.b64decode(text + "=" * (-len(text) % 4))
 
 
-async def grpcurl_place():
-    """Where grpcurl is: on the path, or where Go installs programs; None if nowhere."""
-    if found := shutil.which("grpcurl"):
-        return found
-    folders = [Path(folder) / "bin" for folder in os.environ.get("GOPATH", "").split(os.pathsep) if folder]
-    if go := shutil.which("go"):
-        out, _ = await run(go, "env", "GOBIN", "GOPATH", may_fail=True)
-        gobin, _, gopath = out.decode().strip("\n").partition("\n")
-        folders += [Path(gobin)] if gobin else []
-        folders += [Path(folder) / "bin" for folder in gopath.split(os.pathsep) if folder]
-    return shutil.which("grpcurl", path=os.pathsep.join(map(str, folders))) if folders else None
-
-
 def grpcurl(program):
     """grpcurl, which knows of the contract only what the gateway's reflection tells."""
 
@@ -135,8 +120,8 @@ def grpcurl(program):
             events=_values(events.decode()),
             operation=json.loads(operation),
             code=Status(status["code"]).name.lower(),
-            # Reflection does not tell of google.rpc, so grpcurl gives the bytes as they are.
-            error_info=error_info(_unpadded(detail["@value"])),
+            # Reflection tells of google.rpc too, so grpcurl shows the reason in clear.
+            error_info={name: value for name, value in detail.items() if name != "@type"},
         )
 
     return client

@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from program_clients import ProgramError, curl, grpcurl, grpcurl_place, install_node_libraries, node, run
+from go_programs import go_program, not_found
+from program_clients import ProgramError, curl, grpcurl, install_node_libraries, node, run
 from python_clients import PYTHON_CLIENTS
 from real_calls import Task, judge
 
@@ -96,9 +97,9 @@ async def test_curl(gateway, request, version):
 
 
 async def test_grpcurl_through_reflection(gateway, request):
-    program = await grpcurl_place()
+    program = go_program("grpcurl")
     if program is None:
-        pytest.skip("not found: grpcurl, neither on the path nor where Go installs programs")
+        pytest.skip(not_found("grpcurl"))
     await called(gateway, request, grpcurl(program))
 
 

@@ -95,7 +95,8 @@ def subjects_of(package: str) -> list[Subject]:
     for file in files.file:
         pool.Add(file)
     found = []
-    for proto_package in sorted({file.package for file in files.file}):
+    # Of google's packages no code is made.
+    for proto_package in sorted({file.package for file in files.file if not file.package.startswith("google.")}):
         folder = importlib.import_module(f"{package}.{proto_package}")
         codecs = importlib.import_module(f"{package}.{proto_package}.codec").CODECS
         descriptors = [message for file in files.file if file.package == proto_package for message in walk(pool, file)]

@@ -2,19 +2,26 @@
 
 import asyncio
 import json
-import os
-import shutil
-from pathlib import Path
 
 import pytest
+from go_programs import go_program, not_found
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from wire_clients import grpcio
 
+from gateway.terms.ids import RuleId
+from gateway.terms.verdict import Kind, Refusal, RefusedError, Violation
 from generated.grpc.reflection.v1 import ExtensionRequest, ServerReflectionRequest
 from generated.grpc.reflection.v1.codec import decode_ServerReflectionResponse, encode_ServerReflectionRequest
 
+REFUSAL = Refusal(
+    kind=Kind.EXHAUSTED,
+    reason="test.full",
+    sentence="call again later",
+    rules=(RuleId("a-rule"),),
+    retry_after_ms=1_500,
+    violations=(Violation(field="model", description="name one"),),
+)
 VERSIONS = pytest.mark.parametrize("version", ["v1", "v1alpha"])
-GRPCURL = shutil.which("grpcurl", path=os.pathsep.join([os.environ["PATH"], str(Path.home() / "go" / "bin")]))
 
 
 async def asked(served, *questions, version="v1"):
@@ -76,12 +83,19 @@ async def test_what_is_not_here_is_an_answer_and_the_stream_goes_on(serve):
     assert answers[5].all_extension_numbers_response.extension_number == []
 
 
-@pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
-async def test_grpcurl_lists_describes_and_calls(serve):
+@pytest.fixture(scope="module")
+def program():
+    found = go_program("grpcurl")
+    if found is None:
+        pytest.skip(not_found("grpcurl"))
+    return found
+
+
+async def test_grpcurl_lists_describes_and_calls(serve, program):
     served = await serve()
 
     async def grpcurl(*arguments):
-        command = (GRPCURL, "-plaintext", "-max-time", "10", *arguments)
+        command = (program, "-plaintext", "-max-time", "10", *arguments)
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         assert process.returncode == 0
@@ -93,3 +107,22 @@ async def test_grpcurl_lists_describes_and_calls(serve):
     counted = json.loads(await grpcurl(*ask, "agentic.gateway.v1.ModelService/CountTokens"))
     assert counted == {"inputTokens": 3} or counted == {"inputTokens": "3"}
     assert (await grpcurl(*ask, "agentic.gateway.v1.ModelService/Chat")).count("sequence") == 3
+
+
+async def test_grpcurl_shows_the_details_of_a_refusal_in_clear(serve, program):
+    async def count_tokens(request, passage):
+        raise RefusedError(REFUSAL)
+
+    served = await serve(count_tokens=count_tokens)
+    command = (program, "-plaintext", "-format-error", "-max-time", "10", served.target)
+    path = "agentic.gateway.v1.ModelService/CountTokens"
+    process = await asyncio.create_subprocess_exec(*command, path, stderr=asyncio.subprocess.PIPE)
+    _, told = await process.communicate()
+    details = {detail.pop("@type"): detail for detail in json.loads(told)["details"]}
+    info = details.pop("type.googleapis.com/google.rpc.ErrorInfo")
+    assert (info["reason"], info["domain"]) == ("test.full", "agentic.gateway")
+    assert info["metadata"]["rules"] == "a-rule"
+    assert details.pop("type.googleapis.com/google.rpc.RetryInfo") == {"retryDelay": "1.500s"}
+    violations = [{"field": "model", "description": "name one"}]
+    assert details.pop("type.googleapis.com/google.rpc.BadRequest") == {"fieldViolations": violations}
+    assert not details

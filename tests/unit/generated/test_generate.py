@@ -103,3 +103,19 @@ def test_refused_with_a_sentence_that_names_the_field(tmp_path, name):
 def test_a_folder_without_protos_is_refused(tmp_path):
     code, said = generate("--protos", tmp_path, "--out", tmp_path / "out")
     assert (code, "there is no .proto file" in said) == (1, True)
+
+
+def test_what_is_google_s_is_described_and_no_code_is_made_of_it(tmp_path):
+    folder = tmp_path / "protos" / "google" / "rpc"
+    folder.mkdir(parents=True)
+    content = 'import "google/protobuf/any.proto"; message Status { repeated google.protobuf.Any details = 3; }'
+    (folder / "status.proto").write_text(f'syntax = "proto3"; package google.rpc; {content}')
+    (tmp_path / "protos" / "a.proto").write_text(PROTO + "message M { int32 n = 1; }")
+    code, said = generate("--protos", tmp_path / "protos", "--out", tmp_path / "out")
+    assert code == 0, said
+    assert b"google.rpc" in (tmp_path / "out" / "descriptors.bin").read_bytes()
+    assert not (tmp_path / "out" / "google").exists()
+    using = 'import "google/rpc/status.proto"; message M { google.rpc.Status status = 1; }'
+    (tmp_path / "protos" / "a.proto").write_text(PROTO + using)
+    code, said = generate("--protos", tmp_path / "protos", "--out", tmp_path / "out")
+    assert (code, "a.v1.M.status: google.rpc.Status is not handled exactly" in said) == (1, True), said

@@ -67,7 +67,10 @@ def messages(holder):
 
 
 NAMES = sorted(
-    name for file in FILES.file for name in messages(POOL.FindFileByName(file.name).message_types_by_name.values())
+    name
+    for file in FILES.file
+    if not file.package.startswith("google.")  # described for clients; no code is made of them
+    for name in messages(POOL.FindFileByName(file.name).message_types_by_name.values())
 )
 FIELDS = [field.full_name for name in NAMES for field in POOL.FindMessageTypeByName(name).fields]
 

@@ -3,6 +3,7 @@
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2, status_pb2
 
 from gateway.wire.descriptors import COMPILED, read_descriptors
 from generated.agentic.gateway.v1.services import METHODS
@@ -64,3 +65,35 @@ def test_what_is_no_set_of_descriptors_is_refused(tmp_path, content):
     compiled.write_bytes(content)
     with pytest.raises(ValueError, match=r"run protos/generate\.py"):
         read_descriptors(compiled)
+
+
+def shape(message):
+    """The fields of a message by name: number, type, and the message that each holds."""
+    return {
+        field.name: (
+            *(field.number, field.type, field.is_repeated),
+            field.message_type.full_name if field.message_type else "",
+        )
+        for field in message.fields
+    }
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        status_pb2.Status,
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.BadRequest.FieldViolation,
+    ],
+)
+def test_the_details_of_a_refusal_are_described_as_google_describes_them(theirs):
+    """What the gateway never sends is left out; everything else has the same name, number and type."""
+    descriptors, pool = read_descriptors(), DescriptorPool()
+    name = theirs.DESCRIPTOR.full_name
+    for file in reversed(list(descriptors.closure(descriptors.symbols[name]))):
+        pool.AddSerializedFile(file.descriptor)
+    own, google = shape(pool.FindMessageTypeByName(name)), shape(theirs.DESCRIPTOR)
+    assert own
+    assert own.items() <= google.items()
