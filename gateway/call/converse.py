@@ -13,7 +13,7 @@ from gateway.call.tally import Tally
 from gateway.call.told import Closed, Spent, Told
 from gateway.call.tool_loop import ToolLoop
 from gateway.terms.asks import ChatAsk, Unformed
-from gateway.terms.conversation import Attempt, FunctionCall, Text, Thought, Usage, prompt_tokens_bound
+from gateway.terms.conversation import Attempt, FunctionCall, Text, Thinking, Thought, Usage, prompt_tokens_bound
 from gateway.terms.faults import UpstreamError
 from gateway.terms.limits import CHAT_LEASE_MS
 from gateway.terms.models import Model
@@ -114,7 +114,7 @@ def _ask(model: Model, prompt: Prompt, counted: int | None) -> ChatAsk:
     return ChatAsk(
         model=model.name,
         conversation=prompt.conversation,
-        max_output_tokens=_held(model, wanted),
+        max_output_tokens=_held(model, prompt.conversation.generation.thinking, wanted),
         wanted_output_tokens=wanted,
         input_tokens_bound=bound if counted is None else min(bound, counted + max(counted // 8, COUNT_MARGIN)),
         input_tokens_counted=counted,
@@ -123,9 +123,14 @@ def _ask(model: Model, prompt: Prompt, counted: int | None) -> ChatAsk:
     )
 
 
-def _held(model: Model, wanted: int) -> int:
-    """Output tokens to be held, which the upstream is told as its bound: so the answer is cut exactly there."""
-    if not model.holds_typical or model.typical_output_tokens is None:
+def _held(model: Model, thinking: Thinking, wanted: int) -> int:
+    """Output tokens to be held, which the upstream is told as its bound: so the answer is cut exactly there.
+
+    Who asks for much thinking is not typical: its thoughts alone may be longer than what is, and Claude takes no bound
+    in which they have no room.
+    """
+    thinks = thinking not in (Thinking.UNSPECIFIED, Thinking.MINIMAL)
+    if thinks or not model.holds_typical or model.typical_output_tokens is None:
         return wanted
     return min(wanted, max(model.typical_output_tokens, TYPICAL_LEAST))
 

@@ -18,7 +18,16 @@ from gateway.llm.route import Route, RouteTerms
 from gateway.llm.standing import Target
 from gateway.llm.tries import Surroundings
 from gateway.terms.asks import ChatAsk, CountAsk
-from gateway.terms.conversation import Asking, Finish, Generation, Text, TokenCount, Usage, prompt_tokens_bound
+from gateway.terms.conversation import (
+    Asking,
+    Finish,
+    Generation,
+    Text,
+    Thinking,
+    TokenCount,
+    Usage,
+    prompt_tokens_bound,
+)
 from gateway.terms.faults import Fault
 from gateway.terms.models import DatedPrice, Price
 from gateway.terms.verdict import Kind
@@ -443,6 +452,9 @@ async def test_no_caller_cuts_the_answers_of_others_by_asking_for_little(around,
         assert route.model_at(around.clock.unix_us()).typical_output_tokens <= 12
         *_, spent, closed = await whole.converse(paced(300))
         assert (closed.ending.finish, spent.usage.output_tokens) == (Finish.BUDGET_SPENT, 256)
+        # Nor those who ask it to think: thoughts alone may be longer than what is typical.
+        *_, closed = await whole.converse(paced(300), generation=Generation(thinking=Thinking.HIGH))
+        assert closed.ending.finish is Finish.STOP
 
 
 async def test_a_trial_that_is_closed_before_it_was_sent_makes_room_for_the_next(around, tmp_path):
