@@ -2,13 +2,16 @@
 
 Every call is a governed stream of 16 deltas, 10 ms apart, so that as many run at once as are asked for. What a call
 costs must not grow with how many there are: `growth` is the most that a call costs at any number of streams over the
-least that it costs at any smaller number. It falls where commits and wake-ups are shared, and that is no fault.
+least that it costs at any smaller number. `spread` is the most over the least, whichever has more streams: a call that
+is alone pays for commits and wake-ups that many share, and for what the gateway does beside all calls
+(`idle_cpu_us_per_s`), whose share of each call is told too.
 """
 
 import asyncio
 from argparse import Namespace
 from collections.abc import Iterator
 from statistics import median
+from time import perf_counter
 
 from agent.client.contract import ChatRequest, Content, FinishReason, Part, Role
 from agent.client.gateway import GatewayClient, Patience
@@ -20,6 +23,7 @@ PROMPT = "@pace deltas=16 interval_ms=10 size=5\nSay something."
 CALLS_LEAST = 128
 """Of one round: the kernel counts processor time in hundredths of a second."""
 CONNECTIONS = 16
+IDLE_S = 5.0
 
 
 async def measured(report: Report, asked: Namespace) -> None:
@@ -32,22 +36,38 @@ async def measured(report: Report, asked: Namespace) -> None:
         ) as client:
             await _round(client, 64, CALLS_LEAST)
             costs: dict[int, list[float]] = {count: [] for count in levels}
+            lasted: dict[int, list[float]] = {count: [] for count in levels}
+            idle: list[float] = []
             for _ in range(asked.rounds):
+                idle.append(await _idle_us_per_s(town))
                 for count in levels:
-                    costs[count].append(await _cost_us(town, client, count))
+                    cost, call_s = await _cost_us(town, client, count)
+                    costs[count].append(cost)
+                    lasted[count].append(call_s)
+    report.figure("idle_cpu_us_per_s", idle, 0)
     for count in levels:
         report.figure(f"cpu_us_per_call_{count}_streams", costs[count], 0)
+        report.figure(f"idle_cpu_us_per_call_{count}_streams", [median(idle) * one for one in lasted[count]], 0)
     medians = [median(costs[count]) for count in levels]
     growths = (cost / min(medians[: place + 1]) for place, cost in enumerate(medians))
+    report.figures["spread"] = round(max(medians) / min(medians), 3)
     report.figures["growth"] = round(max(growths), 3)
     report.bound("growth", "<=", 1.5)
 
 
-async def _cost_us(town: Town, client: GatewayClient, count: int) -> float:
+async def _idle_us_per_s(town: Town) -> float:
+    """What the gateway uses while nobody calls."""
+    used, began = cpu_s(town.gateway), perf_counter()
+    await asyncio.sleep(IDLE_S)
+    return (cpu_s(town.gateway) - used) / (perf_counter() - began) * 1e6
+
+
+async def _cost_us(town: Town, client: GatewayClient, count: int) -> tuple[float, float]:
+    """Processor time and, of the round's own time, the share of one call."""
     calls = max(CALLS_LEAST, 2 * count)
-    used = cpu_s(town.gateway)
+    used, began = cpu_s(town.gateway), perf_counter()
     await _round(client, count, calls)
-    return (cpu_s(town.gateway) - used) / calls * 1e6
+    return (cpu_s(town.gateway) - used) / calls * 1e6, (perf_counter() - began) / calls
 
 
 async def _round(client: GatewayClient, count: int, calls: int) -> None:
