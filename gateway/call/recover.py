@@ -25,6 +25,9 @@ LEASE_MS: Final = 60_000
 LOOKS_MAX: Final = 24
 """Then a person decides: after about eighty minutes, more than any acceptance window."""
 
+WITHDRAWN_LOOKS_MAX: Final = 1_000
+"""The same time for what is to be withdrawn, which is looked for every few seconds: a venue may be away just then."""
+
 LOOK_FIRST_US: Final = 1_000_000
 LOOK_LAST_US: Final = 300_000_000
 FOLLOW_LAST_US: Final = 60_000_000
@@ -100,9 +103,9 @@ class Recovery:
         self._at.witness.tell("operation.looked_for", told)
 
     async def _kept(self, watched: Watched, found: Finding) -> Operation:
-        ledger, looks = self._at.ledger, watched.looks
+        ledger = self._at.ledger
         if isinstance(found, NotYet | Unknowable):
-            given_up = isinstance(found, Unknowable) or (watched.lost and looks + 1 >= LOOKS_MAX)
+            given_up = isinstance(found, Unknowable) or (watched.lost and watched.looks + 1 >= _looks_max(watched))
             look_us = None if given_up else self._later(watched, LOOK_LAST_US)
             if given_up and watched.lost:
                 self._at.witness.tell(
@@ -118,3 +121,7 @@ class Recovery:
         if watched.withdraw:
             last_us = WITHDRAW_LAST_US
         return self._at.clock.unix_us() + min(LOOK_FIRST_US << min(watched.looks, 16), last_us)
+
+
+def _looks_max(watched: Watched) -> int:
+    return WITHDRAWN_LOOKS_MAX if watched.withdraw else LOOKS_MAX

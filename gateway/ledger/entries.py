@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.ledger.states import OPEN
+from gateway.ledger.states import UNFINISHED
 from gateway.ledger.tables import Row, Table
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Aftercare, Operation, OperationKey, Receipt, State
@@ -89,8 +89,8 @@ class Search:
     """Their lease ended before this moment."""
     due_unix_us: int | None = None
     """They are to be looked for by now."""
-    goes_on: bool = False
-    """They run, or are to be looked for at some time."""
+    unfinished: bool = False
+    """They run, go on, or nobody knows what became of them."""
     halted_by: str | None = None
     """The scope of a switch that stops them."""
     named: OperationId | None = None
@@ -107,7 +107,7 @@ class Search:
             and (self.owner is None or stored.owner == self.owner)
             and (self.lease_before_unix_us is None or operation.lease_until_unix_us < self.lease_before_unix_us)
             and (self.due_unix_us is None or _due(stored, self.due_unix_us))
-            and (not self.goes_on or operation.state in OPEN or stored.look_unix_us is not None)
+            and (not self.unfinished or operation.state in UNFINISHED or stored.look_unix_us is not None)
             and (self.halted_by is None or self.halted_by in stored.care.halts)
             and (self.named is None or self.named == operation.id)
             and (self.marked is None or self.marked == stored.withdraw)

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.ledger.book import Book
-from gateway.ledger.entries import Reads, Search
+from gateway.ledger.entries import Reads, Search, Stored
+from gateway.ledger.states import UNFINISHED
 from gateway.ledger.tables import HALTS
-from gateway.terms.operations import Receipt, State
+from gateway.terms.operations import Loss, Receipt, State
 from gateway.terms.overview import Halt
 from gateway.terms.verdict import Kind, Refusal
 
 MARKED_AT_ONCE: Final = 256
 """Operations that one commit marks."""
 
-UNFINISHED: Final = (State.CLAIMED, State.DISPATCHED, State.UNKNOWN, State.RECONCILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,20 @@ class Marking:
         """Whether there may be more: a commit marks a bounded number."""
         found = book.found(self._affected())
         for before in found:
-            look_us = None if before.look_unix_us is None else min(before.look_unix_us, self.now_unix_us)
-            book.change(before, before._replace(withdraw=True, looks=0, look_unix_us=look_us))
+            book.change(before, before._replace(withdraw=True, looks=0, look_unix_us=self._look_us(before)))
         return len(found) == MARKED_AT_ONCE
+
+    def _look_us(self, before: Stored) -> int | None:
+        """At once. Also where a person was to decide: an order that nobody could find may be open after all."""
+        given_up = before.operation.state is State.UNKNOWN and before.care.loss is Loss.ASK
+        if before.look_unix_us is None:
+            return self.now_unix_us if given_up else None
+        return min(before.look_unix_us, self.now_unix_us)
 
     def _affected(self) -> Search:
         """One search for all of it: of two, one that runs and ends between them would be in neither."""
         states = (*UNFINISHED, State.SUCCEEDED)
-        return Search(states=states, goes_on=True, halted_by=self.scope, marked=False, limit=MARKED_AT_ONCE)
+        return Search(states=states, unfinished=True, halted_by=self.scope, marked=False, limit=MARKED_AT_ONCE)
 
 
 def engaged(book: Book, scopes: tuple[str, ...]) -> tuple[str, str] | None:

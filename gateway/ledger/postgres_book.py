@@ -212,8 +212,8 @@ def _hints(search: Search) -> tuple[str, list[object]]:
     if search.due_unix_us is not None:
         conditions.append(f"o.look_unix_us <= ${len(values) + 1}")
         values.append(search.due_unix_us)
-    if search.goes_on:
-        conditions.append(f"o.number IN ({rows.GOING_ON})")
+    if search.unfinished:
+        conditions.append(f"o.number IN ({rows.UNFINISHED})")
     if search.halted_by is not None:
         # A scope has no quotes, so one in quotes is a whole member of the JSON array.
         conditions.append(f"position(${len(values) + 1}::text in o.halts) > 0")

@@ -3,7 +3,7 @@
 from typing import Final, cast
 
 from gateway.ledger import rows
-from gateway.ledger.halts import UNFINISHED
+from gateway.ledger.states import UNFINISHED
 from gateway.ledger.latches import ENGAGED, latched
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.tables import Row

@@ -141,8 +141,8 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
     if search.due_unix_us is not None:
         conditions.append("look_unix_us <= ?")
         values.append(search.due_unix_us)
-    if search.goes_on:
-        conditions.append(f"number IN ({rows.GOING_ON})")
+    if search.unfinished:
+        conditions.append(f"number IN ({rows.UNFINISHED})")
     if search.halted_by is not None:
         # A scope has no quotes, so one in quotes is a whole member of the JSON array.
         conditions.append("instr(halts, ?) > 0")

@@ -4,10 +4,11 @@ import sqlite3
 from typing import Final
 
 from gateway.ledger import rows
-from gateway.ledger.halts import UNFINISHED, halt_refusal
+from gateway.ledger.halts import halt_refusal
 from gateway.ledger.latches import ENGAGED, latched
 from gateway.ledger.repeats import not_owned
 from gateway.ledger.sqlite_book import BY_ID
+from gateway.ledger.states import UNFINISHED
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
 from gateway.terms.money import Unit

@@ -50,6 +50,9 @@ OPEN: Final = (State.CLAIMED, State.DISPATCHED, State.RECONCILING)
 """Someone owns the operation and works on it."""
 
 
+UNFINISHED: Final = (*OPEN, State.UNKNOWN)
+"""Its outcome is not known yet."""
+
 RUNNING: Final = (State.CLAIMED, State.DISPATCHED)
 """Its caller may still be waiting: a repeat is told to come again. One that is asked for is as unknown as before."""
 

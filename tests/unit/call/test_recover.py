@@ -10,6 +10,7 @@ from failing import gated, instead, raises
 from whole import LIMITS, MARKET_BUY, RESTING_BUY, agent, budget, eventually, refusal, world
 
 from gateway.call import recover
+from gateway.call.operate import set_halt
 from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError
 from gateway.terms.operations import State
 from gateway.terms.overview import Page
@@ -119,6 +120,31 @@ async def test_after_enough_looks_a_person_is_needed_and_nothing_is_given_back(w
     asked = len(whole.log.named("operation.looked_for"))
     await whole.swept(times=3, seconds=3_600)
     assert len(whole.log.named("operation.looked_for")) == asked
+
+
+async def test_what_is_given_up_is_asked_for_again_and_cancelled_when_a_switch_is_set(whole):
+    """It was open at the venue all the time, and nobody could say so."""
+    await lost_order(whole)
+    await whole.swept(times=recover.LOOKS_MAX + 2, seconds=301)
+    whole.world.exchange.faults.clear()
+    await whole.swept(times=2, seconds=301)
+    assert state(whole) == "unknown"
+    await set_halt(whole.stations, whole.passage("oncall"), "symbol:AAPL", "drill")
+    await whole.swept(seconds=1)
+    assert (state(whole), exposure(whole)) == ("failed", (0, 0))
+    assert [order.is_open for order in whole.world.orders()] == [False]
+    await whole.agree()
+
+
+async def test_a_venue_that_is_away_while_a_switch_stands_is_asked_for_as_long_as_without_one(whole):
+    await lost_order(whole)
+    await set_halt(whole.stations, whole.passage("oncall"), "symbol:AAPL", "drill")
+    await whole.swept(times=2 * recover.LOOKS_MAX, seconds=6)
+    assert await whole.ledger.listed(page(needs_person=True)) == ()
+    whole.world.exchange.faults.clear()
+    await whole.swept(seconds=6)
+    assert (state(whole), [order.is_open for order in whole.world.orders()]) == ("failed", [False])
+    await whole.agree()
 
 
 def page(**changes):
