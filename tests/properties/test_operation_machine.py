@@ -1,0 +1,366 @@
+"""Whatever happens to operations in whatever order, at whichever of the instances, they are where a plain model says.
+
+The model knows no leases table, no searches and no units of work: an operation is a few fields of one object. The
+ledger is one instance over a file, or three over one database.
+"""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from real_postgres import told
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
+
+from made_calls import OPERATOR, StillClock, act, claim, tool_ask
+from made_desks import PostgresDesk, SqliteDesk
+
+from gateway.ledger.states import TRANSITIONS
+from gateway.terms.faults import AlreadySettledError
+from gateway.terms.money import Unit
+from gateway.terms.operations import Aftercare, Failed, Failure, Loss, Replay, Reservation, State, Succeeded, Unknown
+from gateway.terms.overview import Page
+from gateway.terms.verdict import Kind, Refusal
+
+NO = Failure(reason="no", message="No.")
+SECOND_US = 1_000_000
+LEASE_US = 30 * SECOND_US
+"""Of a call, as `made_calls` admits it."""
+
+LOOK_LEASE_MS = 20_000
+LIMIT = 9
+SYMBOLS = ("A", "B")
+EXPOSURE = {"scope": "account:paper", "unit": Unit.EXPOSURE, "window": "total", "limit": LIMIT}
+
+KEYS = st.sampled_from(["k-1", "k-2", "k-3", "k-4"])
+AMOUNTS = st.integers(0, 5)
+CHARGED = st.integers(-3, 5)
+INSTANCES = st.integers(0, 2)
+ENDINGS = st.sampled_from(["filled", "open", "failed", "unknown"])
+FINDINGS = st.sampled_from(["filled", "open", "failed", "not yet", "never"])
+
+
+class Known:
+    """An operation of the model."""
+
+    def __init__(self, reservation, loss, symbol, amount, lease_us):
+        self.reservation, self.loss, self.symbol, self.held = reservation, loss, symbol, amount
+        self.amount, self.charged, self.state = amount, 0, State.DISPATCHED
+        self.lease_us, self.owner = lease_us, None
+        self.look_us, self.looks, self.marked = None, 0, False
+
+    def become(self, state):
+        assert any(move[0] is self.state and after is state for move, after in TRANSITIONS.items())
+        self.state = state
+
+    def charge(self, amount):
+        self.held, self.charged = 0, amount
+
+    @property
+    def going_on(self):
+        return self.state in (State.DISPATCHED, State.RECONCILING) or self.look_us is not None
+
+
+class Operations(RuleBasedStateMachine):
+    """A ledger, and what its operations must be."""
+
+    instances = 1
+
+    @initialize()
+    def start(self):
+        self.runner = asyncio.Runner()
+        self.clock = StillClock()
+        self.names = count(1)
+        self.place = self.new_place()
+        self.desks = [self.desk(number) for number in range(self.instances)]
+        self.known, self.taken, self.halted = {}, [], set()
+        for desk in self.desks:
+            self.run(desk.make().start())
+
+    def run(self, work):
+        return self.runner.run(work)
+
+    def at(self, number):
+        return self.desks[number % len(self.desks)]
+
+    def new_place(self):
+        self.folder = Path(tempfile.mkdtemp())
+        return self.folder / "ledger.db"
+
+    def desk(self, number):
+        return SqliteDesk(self.place, clock=self.clock, names=self.names)
+
+    @property
+    def total(self):
+        return sum(one.held + one.charged for one in self.known.values())
+
+    @rule(
+        instance=INSTANCES,
+        key=KEYS,
+        symbol=st.sampled_from(SYMBOLS),
+        amount=AMOUNTS,
+        loss=st.sampled_from([Loss.ASK, Loss.PERSON, Loss.CHARGE]),
+    )
+    def admit(self, instance, key, symbol, amount, loss):
+        desk = self.at(instance)
+        desk.care = Aftercare(loss=loss, memo=b"memo", halts=("all", f"symbol:{symbol}"))
+        verdict = self.run(desk.admit(ask=tool_ask(key=key), claims=[claim(**EXPOSURE, amount=amount)]))
+        if self.halted & {"all", f"symbol:{symbol}"}:
+            assert verdict.reason == "halt.engaged"
+        elif key in self.known:
+            self.is_repeat(verdict, self.known[key])
+        elif amount and self.total + amount > LIMIT:
+            assert verdict.reason == "limit.exposure"
+        else:
+            assert isinstance(verdict, Reservation)
+            self.known[key] = Known(verdict, loss, symbol, amount, self.clock.now_us + LEASE_US)
+
+    def is_repeat(self, verdict, known):
+        """The same at every instance: come again while it runs, and else what is stored."""
+        if known.state is State.DISPATCHED:
+            assert verdict.kind is Kind.IN_PROGRESS
+        else:
+            assert isinstance(verdict, Replay)
+            assert (verdict.operation.id, verdict.operation.state) == (known.reservation.operation, known.state)
+
+    @rule(instance=INSTANCES, key=KEYS)
+    def stopped(self, instance, key):
+        """The last look before the effect, wherever it is made."""
+        if (known := self.known.get(key)) is None:
+            return
+        told = self.run(self.at(instance).ledger.stopped(known.reservation, ("all", f"symbol:{known.symbol}")))
+        if self.halted & {"all", f"symbol:{known.symbol}"}:
+            assert isinstance(told, Refusal)
+            assert told.reason == "halt.engaged"
+        elif known.state is State.DISPATCHED:
+            assert told is None
+        else:
+            assert told.reason == "operation.lost"
+
+    @rule(instance=INSTANCES, key=KEYS, ending=ENDINGS, charged=CHARGED, later_s=st.integers(0, 40))
+    def settle(self, instance, key, ending, charged, later_s):
+        if (known := self.known.get(key)) is None:
+            return
+        desk = self.at(instance)
+        settlement = desk.settlement(known.reservation, self.outcome(ending, charged))
+        look_us = self.clock.now_us + later_s * SECOND_US
+        work = desk.ledger.settle(replace(settlement, look_unix_us=look_us))
+        if known.state is not State.DISPATCHED:
+            with pytest.raises(AlreadySettledError):
+                self.run(work)
+            return
+        self.run(work)
+        plan = look_us if ending == "open" or (ending == "unknown" and known.loss is Loss.ASK) else None
+        known.look_us = 0 if plan is not None and known.marked else plan
+        self.ended(known, ending, charged)
+
+    def outcome(self, ending, charged):
+        charges = ((Unit.EXPOSURE, charged),)
+        match ending:
+            case "filled" | "open":
+                return Succeeded(result=b"{}", charges=charges, live=ending == "open")
+            case "failed":
+                return Failed(failure=NO)
+            case _:
+                return Unknown(failure=NO)
+
+    def ended(self, known, ending, charged):
+        if ending == "unknown":
+            known.become(State.UNKNOWN)
+            return
+        known.become(State.FAILED if ending == "failed" else State.SUCCEEDED)
+        known.charge(0 if ending == "failed" else charged)
+
+    @rule(seconds=st.sampled_from([1, 7, 31]))
+    def wait(self, seconds):
+        self.clock.now_us += seconds * SECOND_US
+
+    @rule(instance=INSTANCES)
+    def expire(self, instance):
+        lost = self.run(self.at(instance).ledger.expire())
+        now_us = self.clock.now_us
+        model = [
+            one
+            for one in self.known.values()
+            if one.state in (State.DISPATCHED, State.RECONCILING) and one.lease_us < now_us
+        ]
+        assert sorted(lost) == sorted(one.reservation.operation for one in model)
+        for one in model:
+            self.lose(one)
+
+    def lose(self, one):
+        if one.state is State.DISPATCHED and one.loss is Loss.CHARGE:
+            one.become(State.FAILED)
+            one.charge(one.amount)
+            return
+        asked = one.state is State.RECONCILING or one.loss is Loss.ASK
+        one.become(State.UNKNOWN)
+        one.look_us = self.clock.now_us if asked else None
+
+    @rule(instance=INSTANCES, most=st.integers(1, 3))
+    def take(self, instance, most):
+        """Each instance gets what is due, the oldest first, and none gets what another has."""
+        desk = self.at(instance)
+        taken = self.run(desk.ledger.take(most=most, lease_ms=LOOK_LEASE_MS))
+        due = [one for one in self.known.values() if one.look_us is not None and one.look_us <= self.clock.now_us]
+        assert [one.operation.id for one in taken] == [one.reservation.operation for one in due[:most]]
+        lease_us = self.clock.now_us + LOOK_LEASE_MS * 1_000
+        for watched, one in zip(taken, due, strict=False):
+            assert (watched.looks, watched.withdraw, dict(watched.held)) == (
+                one.looks,
+                one.marked,
+                {Unit.EXPOSURE: one.amount},
+            )
+            if one.state is State.UNKNOWN:
+                one.become(State.RECONCILING)
+                one.lease_us, one.look_us = lease_us, None
+            else:
+                one.look_us = lease_us
+            one.owner = watched.fence
+            self.taken.append((watched, one))
+
+    @rule(instance=INSTANCES, turn=st.integers(0, 9), found=FINDINGS, charged=CHARGED, later_s=st.integers(0, 40))
+    def find_out(self, instance, turn, found, charged, later_s):
+        """By whichever look: only the last owner's counts."""
+        if not self.taken:
+            return
+        watched, one = self.taken[turn % len(self.taken)]
+        desk, look_us = self.at(instance), self.clock.now_us + later_s * SECOND_US
+        plan = look_us if found in ("open", "not yet") else None
+        if found in ("not yet", "never"):
+            work = desk.ledger.postpone(watched, plan)
+        else:
+            outcome = self.outcome(found, charged)
+            work = desk.ledger.conclude(watched, outcome, desk.records.finding(watched, outcome), plan)
+        if not self.owns(watched, one):
+            with pytest.raises(AlreadySettledError):
+                self.run(work)
+            return
+        self.run(work)
+        one.owner = None
+        one.look_us = 0 if plan is not None and one.marked and not watched.withdraw else plan
+        if found in ("not yet", "never"):
+            one.looks += 1
+            if watched.lost:
+                one.become(State.UNKNOWN)
+            return
+        same = not watched.lost and found == "open" and charged == one.charged
+        one.looks = one.looks + 1 if same else 0
+        if watched.lost:
+            self.ended(one, found, charged)
+        else:
+            # The answer that was stored stays; what it cost is what it was in the end.
+            one.charge(0 if found == "failed" else charged)
+
+    def owns(self, watched, one):
+        if one.owner != watched.fence:
+            return False
+        return one.state is (State.RECONCILING if watched.lost else State.SUCCEEDED)
+
+    @rule(instance=INSTANCES, key=KEYS, happened=st.booleans(), charged=CHARGED)
+    def resolve(self, instance, key, happened, charged):
+        if (known := self.known.get(key)) is None:
+            return
+        ledger, records = self.at(instance).ledger, self.at(instance).records
+        seen = self.run(ledger.shown(known.reservation.operation))
+        outcome = self.outcome("filled" if happened else "failed", charged)
+        told = act("resolve_operation", seen.operation.id)
+        record = records.resolution(told, seen, outcome, f"said {OPERATOR.name}")
+        if known.state is not State.UNKNOWN:
+            with pytest.raises(AlreadySettledError):
+                self.run(ledger.resolve(seen, outcome, record))
+            return
+        self.run(ledger.resolve(seen, outcome, record))
+        known.become(State.SUCCEEDED if happened else State.FAILED)
+        known.charge(charged if happened else 0)
+        known.look_us = None
+
+    @rule(instance=INSTANCES, scope=st.sampled_from(["all", "symbol:A", "symbol:B"]), engaged=st.booleans())
+    def halt(self, instance, scope, engaged):
+        self.run(self.at(instance).halt(scope, engaged=engaged))
+        (self.halted.add if engaged else self.halted.discard)(scope)
+        for one in self.known.values():
+            marked = one.state is State.UNKNOWN or one.going_on
+            if self.halted & {"all", f"symbol:{one.symbol}"} and marked and not one.marked:
+                one.marked, one.looks = True, 0
+                given_up = one.state is State.UNKNOWN and one.loss is Loss.ASK and one.look_us is None
+                if one.look_us is not None or given_up:
+                    one.look_us = self.clock.now_us if given_up else min(one.look_us, self.clock.now_us)
+
+    @invariant()
+    def all_is_as_the_model_says(self):
+        for desk in self.desks:
+            listed = {
+                one.operation.id: (one.operation.state, one.look_unix_us, one.looks, one.needs_person)
+                for one in self.run(desk.ledger.listed(Page(size=50)))
+            }
+            assert listed == {
+                one.reservation.operation: (
+                    one.state,
+                    one.look_us,
+                    one.looks,
+                    one.state is State.UNKNOWN and one.look_us is None,
+                )
+                for one in self.known.values()
+            }
+
+    @invariant()
+    def nothing_is_held_or_charged_but_what_the_model_says(self):
+        held = sum(one.held for one in self.known.values())
+        assert self.desks[0].balance("account:paper", Unit.EXPOSURE) == (held, self.total - held)
+        assert self.desks[0].checked() == ()
+
+    def teardown(self):
+        for desk in self.desks:
+            self.run(desk.ledger.close())
+        assert self.desks[0].verified().ok
+        self.forget()
+        self.runner.close()
+
+    def forget(self):
+        shutil.rmtree(self.folder)
+
+
+class PostgresOperations(Operations):
+    """The same at three instances of one database."""
+
+    instances = 3
+    databases = count(1)
+
+    def __init__(self, server):
+        super().__init__()
+        self.server = server
+        self.database = f"operations_{next(self.databases)}"
+
+    def new_place(self):
+        self.run(told(self.server, f"CREATE DATABASE {self.database}"))
+        return self.server.url(self.database)
+
+    def desk(self, number):
+        return PostgresDesk(self.place, clock=self.clock, names=self.names, instance=f"gateway-{number + 1}")
+
+    def forget(self):
+        self.run(told(self.server, f"DROP DATABASE {self.database} WITH (FORCE)"))
+
+
+Operations.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestOperations = Operations.TestCase
+
+
+def test_postgres_operations(postgres_server):
+    run_state_machine_as_test(
+        lambda: PostgresOperations(postgres_server),
+        settings=settings(
+            max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
