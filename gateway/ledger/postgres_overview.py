@@ -3,9 +3,9 @@
 from typing import Final, cast
 
 from gateway.ledger import rows
-from gateway.ledger.states import UNFINISHED
 from gateway.ledger.latches import ENGAGED, latched
 from gateway.ledger.postgres_schema import Connection
+from gateway.ledger.states import UNFINISHED
 from gateway.ledger.tables import Row
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
