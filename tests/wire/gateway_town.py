@@ -91,10 +91,10 @@ async def token_of(session, town, name):
 
 
 @asynccontextmanager
-async def visited(folder, **variables):
-    """A town without door and agent, whose gateway has these variables too."""
+async def visited(folder, *, limits=(), **variables):
+    """A town without door and agent, whose gateway has these limits and these variables too."""
     environment = tuple(variables.items())
-    plan = Plan(with_agent=False, with_door=False, more_limits=UNHURRIED, gateway_environment=environment)
+    plan = Plan(with_agent=False, with_door=False, more_limits=(*UNHURRIED, *limits), gateway_environment=environment)
     async with built(folder, plan) as town, aiohttp.ClientSession() as session:
         token = await token_of(session, town, "agent")
         async with grpc.aio.insecure_channel(town.gateway_url.removeprefix("http://")) as channel:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 import grpc.aio
-from gateway_town import Visitor, visited
+from gateway_town import ORDER, Visitor, visited
 from real_postgres import rows_of
 
 from generated.agentic.gateway.v1 import OperationState
@@ -20,11 +20,13 @@ RUN_CALLS = 50
 
 
 @asynccontextmanager
-async def three(folder, url):
+async def three(folder, url, limits=()):
     """Visitors of three gateways around one exchange."""
     order_key = "k" * 64
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(visited(folder, GATEWAY_DATABASE_URL=url, EXCHANGE_ORDER_KEY=order_key))
+        first = await stack.enter_async_context(
+            visited(folder, limits=limits, GATEWAY_DATABASE_URL=url, EXCHANGE_ORDER_KEY=order_key)
+        )
         visitors, town = [first], first.town
         for number in (2, 3):
             running = await town.processes.start(
@@ -82,6 +84,23 @@ async def test_two_hundred_racing_calls_of_three_processes_get_exactly_what_the_
     assert (code, len(report["boots"]), report["open_count"]) == (0, 3, 0)
     assert all(boot["closed"] for boot in report["boots"])
     assert len({boot["instance"] for boot in report["boots"]}) == 3
+
+
+async def test_two_hundred_racing_orders_of_three_processes_get_exactly_what_the_position_is_worth(
+    tmp_path, postgres_url
+):
+    """Attack row 24, over processes: ten of one each are sent, and the exchange has ten."""
+    order = ORDER.replace('"5"', '"1"')
+    async with three(tmp_path, postgres_url, ('position_max = "10"',)) as visitors:
+        calls = (
+            told(visitors[turn % 3].execute(arguments=order, key=f"key-{turn}", timeout=60)) for turn in range(200)
+        )
+        counted = Counter(await asyncio.gather(*calls))
+        assert counted == {OperationState.SUCCEEDED: 10, grpc.StatusCode.PERMISSION_DENIED: 190}
+        assert [one["status"] for one in await visitors[0].orders()] == ["filled"] * 10
+    positions = await rows_of(postgres_url, "SELECT held, spent FROM balances WHERE unit = 'position_nano'")
+    assert set(positions) == {(0, 10 * 10**9)}
+    assert await command(postgres_url, "ledger", "check", "--database") == (0, "ok: balances and holds add up\n")
 
 
 async def test_processes_that_race_for_one_key_send_one_order(tmp_path, postgres_url):
