@@ -15,7 +15,6 @@ MARKED_AT_ONCE: Final = 256
 """Operations that one commit marks."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """The unit of work that sets a switch: nothing is admitted in its scope after the commit."""
