@@ -677,7 +677,9 @@ class ChatRequest(betterproto2.Message):
 
     resumable: "Resumable" = betterproto2.field(20, betterproto2.TYPE_ENUM, default_factory=lambda: Resumable(0))
     """
-    What the gateway does when the caller's connection breaks. Absent: the stream is left.
+    What the gateway does when the caller's connection breaks. Absent: the stream is left. An instance keeps so many
+    such streams, and so many for one caller: beyond, the call is refused with stream.windows_full (UNAVAILABLE) or
+    stream.share_full (RESOURCE_EXHAUSTED), and RetryInfo says when to ask again.
     """
 
 
