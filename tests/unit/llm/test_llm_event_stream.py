@@ -92,11 +92,11 @@ async def test_a_slow_consumer_is_not_the_upstreams_silence():
     go_on = asyncio.Event()
     async with (
         upstream(play) as seen,
-        vertex_at(seen.url, idle_s=0.03) as vertex,
+        vertex_at(seen.url, idle_s=0.3) as vertex,  # for the head and the first event too, on a slow machine
         aclosing(vertex.stream(MODEL, ask("hi"), "c")) as stream,
     ):
         chunks = [await anext(stream)]
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.4)
         go_on.set()
         chunks += [chunk async for chunk in stream]
     assert text(chunks) == "onetwo"
