@@ -52,6 +52,9 @@ class Worker:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it has listened for the first time."""
     _process: asyncio.subprocess.Process | None = None
+    _due_s: float | None = None
+    """On the loop's clock: when a process that was told to end is ended."""
+    _bound: asyncio.Timeout | None = None
 
     async def run(self) -> int:
         """Keep a process here until the stop. Its last exit code, or that of a start that failed at the first time."""
@@ -76,8 +79,16 @@ class Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
+    def end(self) -> None:
+        """Tell the process to drain; it gets as long as a drain takes, and no longer."""
+        self.signal(signal.SIGTERM)
+        self._due_s = asyncio.get_running_loop().time() + STOP_S
+        if self._bound is not None:
+            self._bound.reschedule(self._due_s)
+
     async def _start(self) -> bool:
         """Start a process; whether it listens. One that does not in time is told to end."""
+        self._due_s = None
         told, telling = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -92,18 +103,25 @@ class Worker:
             os.close(telling)
         with os.fdopen(told, "rb") as pipe:
             if self.shared.stop.is_set():
-                self.signal(signal.SIGTERM)
+                self.end()
             try:
                 async with asyncio.timeout(START_S):
                     return await _first_byte(pipe.fileno()) != b""
             except TimeoutError:
-                self.signal(signal.SIGTERM)
+                self.end()
                 return False
 
     async def _ended(self) -> int:
         if self._process is None:
             raise RuntimeError("a worker that was not started cannot end")
-        return await self._process.wait()
+        try:
+            async with asyncio.timeout_at(self._due_s) as self._bound:
+                return await self._process.wait()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            return await self._process.wait()
+        finally:
+            self._bound = None
 
 
 async def serve_workers(workers: Sequence[Worker], shared: Shared, listening: Callable[[], None]) -> int:
@@ -165,25 +183,10 @@ async def _all_listen(
 
 
 async def _stopped(workers: Sequence[Worker], shared: Shared) -> None:
-    """After the stop: tell all to drain, and end those that do not in time."""
+    """After the stop: tell all to drain. One that is just being started is told as soon as it is there."""
     await shared.stop.wait()
     for worker in workers:
-        worker.signal(signal.SIGTERM)
-    await asyncio.sleep(0)
-    async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(_drained(worker))
-
-
-async def _drained(worker: Worker) -> None:
-    process = worker._process  # noqa: SLF001 - the same module
-    if process is None:
-        return
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        worker.signal(signal.SIGKILL)
+        worker.end()
 
 
 async def _first_byte(descriptor: int) -> bytes:
