@@ -13,9 +13,9 @@ default:
 demo *ARGS: _runtime
     @{{bin}}/gateway demo {{ARGS}}
 
-# run the tests (ARGS go to pytest)
+# run the tests, two files at a time because most of them wait for processes (ARGS go to pytest)
 test *ARGS: _dev
-    @{{bin}}/python -m pytest {{ARGS}}
+    @{{bin}}/python -m pytest --numprocesses 2 --dist loadfile {{ARGS}}
 
 # lint, types, import contracts, generated code without drift, the README's commands
 check: _dev
