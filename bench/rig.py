@@ -100,16 +100,21 @@ def arguments(description: str) -> ArgumentParser:
 @asynccontextmanager
 async def rig(plan: Plan) -> AsyncIterator[tuple[Town, GatewayClient]]:
     """A town with the gateway alone on the first processor and everything else on the others, and a client."""
+    processors = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
         async with built(Path(folder), plan) as town:
             _pin(town)
-            async with (
-                MetadataTokens(town.metadata("agent")) as tokens,
-                GatewayClient(
-                    town.gateway_url, tokens, audience=AUDIENCE, connections=8, patience=Patience(attempts=1)
-                ) as client,
-            ):
-                yield town, client
+            try:
+                async with (
+                    MetadataTokens(town.metadata("agent")) as tokens,
+                    GatewayClient(
+                        town.gateway_url, tokens, audience=AUDIENCE, connections=8, patience=Patience(attempts=1)
+                    ) as client,
+                ):
+                    yield town, client
+            finally:
+                # Else a second rig of the same process would find one processor only.
+                os.sched_setaffinity(0, processors)
 
 
 def _pin(town: Town) -> None:
