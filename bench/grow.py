@@ -53,6 +53,7 @@ async def measured(report: Report, asked: Namespace) -> None:
     report.figures["spread"] = round(max(medians) / min(medians), 3)
     report.figures["growth"] = round(max(growths), 3)
     report.bound("growth", "<=", 1.5)
+    report.bound("spread", "<=", 1.5)
 
 
 async def _idle_us_per_s(town: Town) -> float:

@@ -90,7 +90,7 @@ def read_head(headers: Headers, config: WireConfig) -> Head:
     return Head(
         path=fields.one(b":path").decode("latin-1"),
         gzip=_gzip(fields.all(b"grpc-encoding")),
-        timeout_ns=_timeout_ns(fields.all(b"grpc-timeout")),
+        timeout_ns=grpc_timeout_ns(fields.all(b"grpc-timeout")),
         credentials=Credentials(
             authorization=_texts(fields.all(b"authorization")),
             serverless_authorization=_texts(fields.all(b"x-serverless-authorization")),
@@ -182,7 +182,8 @@ def _gzip(values: list[bytes]) -> bool:
     raise EndedError(unimplemented("wire.encoding_unknown", f"compress messages with one of {ENCODINGS} or not at all"))
 
 
-def _timeout_ns(values: list[bytes]) -> int | None:
+def grpc_timeout_ns(values: list[bytes]) -> int | None:
+    """`grpc-timeout` in nanoseconds; raises `EndedError` for what is none."""
     if not values:
         return None
     match = _TIMEOUT.fullmatch(values[0])

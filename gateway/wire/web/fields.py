@@ -8,21 +8,12 @@ from gateway.terms.caller import Credentials
 from gateway.terms.verdict import Kind
 from gateway.wire.config import WireConfig
 from gateway.wire.errors import EndedError, Ending, refused, unimplemented
-from gateway.wire.request import Fields
+from gateway.wire.request import Fields, grpc_timeout_ns
 
 _FIELD_OVERHEAD: Final = 32
 """What RFC 9113 (6.5.2) adds to the size of each header field; counted alike for every version of HTTP."""
 
 _MILLISECONDS: Final = re.compile(rb"[0-9]{1,10}")
-_GRPC_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_UNIT_NS: Final = {
-    b"H": 3_600_000_000_000,
-    b"M": 60_000_000_000,
-    b"S": 1_000_000_000,
-    b"m": 1_000_000,
-    b"u": 1_000,
-    b"n": 1,
-}
 _NOT_WANTED: Final = re.compile(rb"q=0(\.0{0,3})?")
 
 
@@ -69,13 +60,7 @@ class WebFields(Fields):
 
     def grpc_timeout_ns(self) -> int | None:
         """`grpc-timeout` in nanoseconds; raises `EndedError` for what is none."""
-        values = self.all(b"grpc-timeout")
-        if not values:
-            return None
-        match = _GRPC_TIMEOUT.fullmatch(values[0])
-        if match is None or len(values) > 1:
-            raise EndedError(_bad_timeout("send one grpc-timeout of 1 to 8 digits and a unit of H, M, S, m, u or n"))
-        return int(match[1]) * _UNIT_NS[match[2]]
+        return grpc_timeout_ns(self.all(b"grpc-timeout"))
 
     def gzip(self, name: bytes) -> bool:
         """Whether a header says that what was sent is gzip; raises `EndedError` for any other encoding."""
