@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -32,6 +33,7 @@ from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
 from gateway.settings.file import StreamsTable
 from gateway.settings.reading import Settings
+from gateway.terms.clock import SystemProcessorClock
 from gateway.terms.faults import UpstreamError
 from gateway.terms.ids import BootId
 from gateway.terms.limits import DRAIN_S
@@ -117,6 +119,8 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         lasting = await stack.enter_async_context(LastingStreams(_bounds(settings.file.streams)))
         table = contract(ModelService(stations, lasting), ToolService(stations), OperatorService(stations))
         server = GatewayServer(table, WireConfig(), parts.clock, parts.ids, witness)
+        if settings.environment.costs_told:
+            _account_costs(server, book)
         stack.push_async_callback(ending.drain, server)
         await _warmed(google, witness, grace.warm_s)
         server.readiness.set_serving(True)
@@ -130,6 +134,13 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
         options = WebOptions(origins=tuple(settings.file.web.origins))
         web = WebApplication(server.table, server.surroundings, server.readiness, options)
         yield Gateway(server=server, web=web, policy_hash=parts.policy.hash, boot=book.boot, tls=parts.tls)
+
+
+def _account_costs(server: GatewayServer, book: Bookkeeping) -> None:
+    from gateway.terms.costs import MeasuredStages, Meter  # noqa: PLC0415 - only who measures needs it
+
+    meter = Meter(processor=SystemProcessorClock(), commits=lambda: book.ledger.commits)
+    server.account(partial(MeasuredStages, meter=meter))
 
 
 def _bounds(table: StreamsTable) -> Bounds:

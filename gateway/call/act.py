@@ -40,7 +40,8 @@ async def decided(call: Governed, request: ToolRequest) -> Admission | Replay:
     async with call.recorded():
         with passage.stages.stage("form"):
             call.ask = ask = granted(at.tools.ask(call.caller, request))
-        earlier = granted(await at.ledger.find(call.key(ask), ask.digest))
+        with passage.stages.stage("find"):
+            earlier = granted(await at.ledger.find(call.key(ask), ask.digest))
         if earlier is not None:
             return earlier
         with passage.stages.stage("facts"):

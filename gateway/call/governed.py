@@ -177,7 +177,8 @@ class Governed:
     async def stopped(self, reservation: Reservation, admission: Admission) -> Refusal | None:
         """Right before the effect, once more: why it must not leave after all. What cannot be read stops it."""
         try:
-            refusal = await self.at.ledger.stopped(reservation, admission.care.halts)
+            with self.passage.stages.stage("stopped"):
+                refusal = await self.at.ledger.stopped(reservation, admission.care.halts)
         except LedgerUnavailableError as error:
             refusal = _UNREADABLE
             self.tell("halt.unreadable", operation=reservation.operation, error=str(error))

@@ -171,8 +171,9 @@ def _parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
         epilog="Environment: PORT; GATEWAY_HOST (0.0.0.0); GATEWAY_EDGE_IAM=required when Cloud Run's invoker check "
         "stands in front; GATEWAY_DATABASE_URL, a PostgreSQL database for the ledger of several instances; "
         "GATEWAY_LEDGER_MAY_BE_LOST=accepted on Cloud Run without one, whose disk does not last; "
-        "GCE_METADATA_HOST; and what the configuration refers to as env:NAME. Exit codes: 0 drained, 1 the closing "
-        "record could not be written, 2 it cannot serve. Workers drain together; one that dies is started again.",
+        "GCE_METADATA_HOST; GATEWAY_TIMING=costs to measure what each stage costs; and what the configuration refers "
+        "to as env:NAME. Exit codes: 0 drained, 1 the closing record could not be written, 2 it cannot serve. Workers "
+        "drain together; one that dies is started again.",
     )
     parser.add_argument(
         "--config",

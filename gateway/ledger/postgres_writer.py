@@ -88,6 +88,11 @@ class PostgresWriter:
         """
         return cast("Answer", await self._queue.ask(unit))
 
+    @property
+    def durable(self) -> int:
+        """Commits of this boot that are known to be durable."""
+        return self._committed
+
     def close(self) -> None:
         """Take no more orders; `serve` ends with the last that waits."""
         self._queue.close()

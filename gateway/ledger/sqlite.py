@@ -118,6 +118,11 @@ class SqliteLedger:
         finally:
             _let_go(opened)
 
+    @property
+    def commits(self) -> int:
+        """How many were made since the start, of those that had something in them; 0 while it is not open."""
+        return 0 if self._opened is None else self._opened.writer.durable
+
     async def find(self, key: OperationKey, digest: bytes) -> Replay | Refusal | None:
         """What an earlier call with this key means for one with this digest; None where there was none."""
         earlier = self._read(BY_KEY, rows.key_row(key))

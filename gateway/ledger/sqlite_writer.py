@@ -59,6 +59,8 @@ class Writer:
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
         self._waiting: set[asyncio.Future[object]] = set()
         self._commits = 0
+        self.durable = 0
+        """Commits that had something in them."""
         self._watch: asyncio.TimerHandle | None = None
         self._stuck = False
         # A daemon, so that a process that failed before `stop` can end; what is durable stays so.
@@ -152,9 +154,11 @@ class Writer:
             self._source.begin()
             self._book.begin_batch()
             answers = [self._run(order) for order in batch]
-            self._source.write(self._book.writes())
+            writes = self._book.writes()
+            self._source.write(writes)
             self._handoff.statements_done()
             self._source.commit()
+            self.durable += not writes.nothing
         except sqlite3.Error as error:
             self._book.head = head
             self._roll_back()

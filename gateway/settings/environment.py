@@ -11,6 +11,7 @@ HOST: Final = "0.0.0.0"  # noqa: S104 - a container listens on all of its addres
 PORT: Final = "8080"
 CONFIG: Final = "gateway.toml"
 DATABASE_URL: Final = "GATEWAY_DATABASE_URL"
+TIMING: Final = "GATEWAY_TIMING"
 METADATA_HOST: Final = "metadata.google.internal"
 
 _METADATA: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
@@ -34,6 +35,8 @@ class Environment:
     ledger_may_be_lost: bool
     """The operator accepted a ledger on Cloud Run's own disk."""
     metadata_host: str
+    costs_told: bool
+    """`gateway-timing` tells also what each stage cost."""
     database_url: str = field(repr=False)
     """The PostgreSQL database that holds the ledger, with its password; empty: a file holds it."""
 
@@ -57,6 +60,7 @@ def environment_of(variables: Mapping[str, str]) -> tuple[Environment, list[str]
         edge_enforced=variables.get("GATEWAY_EDGE_IAM") == "required" and bool(variables.get("K_SERVICE")),
         ledger_may_be_lost=variables.get("GATEWAY_LEDGER_MAY_BE_LOST") == "accepted",
         metadata_host=variables.get("GCE_METADATA_HOST") or METADATA_HOST,
+        costs_told=variables.get(TIMING) == "costs",
         database_url=database_url(variables),
     )
     return known, list(_faults(variables, known))
@@ -75,6 +79,8 @@ def _faults(variables: Mapping[str, str], known: Environment) -> Iterator[str]:
         yield "GATEWAY_EDGE_IAM: write 'required' (Cloud Run checks every caller) or leave it out"
     if edge == "required" and not on_cloud_run:
         yield "GATEWAY_EDGE_IAM: leave it out: this is not Cloud Run (no K_SERVICE), so nobody checks callers before"
+    if variables.get(TIMING, "") not in ("", "costs"):
+        yield f"{TIMING}: write 'costs' (gateway-timing tells what each stage cost, too) or leave it out"
     if variables.get("GATEWAY_LEDGER_MAY_BE_LOST", "") not in ("", "accepted"):
         yield "GATEWAY_LEDGER_MAY_BE_LOST: write 'accepted' or leave it out"
     elif on_cloud_run and not known.ledger_may_be_lost and not known.database_url:

@@ -18,6 +18,18 @@ class Clock(Protocol):
         ...
 
 
+class ProcessorClock(Protocol):
+    """How much processor time was used. Read where a gateway is measured, and nowhere else."""
+
+    def thread_ns(self) -> int:
+        """Nanoseconds of processor time, in user and system mode, that the calling thread has used."""
+        ...
+
+    def process_ns(self) -> int:
+        """Nanoseconds that all threads of this process have used."""
+        ...
+
+
 class IdSource(Protocol):
     """Gives names that nobody can guess and nobody gave before."""
 
@@ -52,6 +64,18 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         """See `Clock`."""
         return time.monotonic_ns()
+
+
+class SystemProcessorClock:
+    """The system's count of this process."""
+
+    def thread_ns(self) -> int:
+        """See `ProcessorClock`."""
+        return time.thread_time_ns()
+
+    def process_ns(self) -> int:
+        """See `ProcessorClock`."""
+        return time.process_time_ns()
 
 
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8

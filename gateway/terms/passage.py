@@ -32,6 +32,10 @@ class Stages:
         """Add a duration in nanoseconds to a stage."""
         self._spent_ns[name] = self._spent_ns.get(name, 0) + duration_ns
 
+    def spend_since(self, name: str, opened_ns: int) -> None:
+        """Count all since then, when the call was opened, as spent on its first stage."""
+        self.spend(name, self._clock.monotonic_ns() - opened_ns)
+
     def spent_ns(self) -> dict[str, int]:
         """Nanoseconds by stage, in the order of the first visit."""
         return dict(self._spent_ns)

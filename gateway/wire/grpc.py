@@ -8,7 +8,7 @@ from grpclib.protocol import AbstractHandler, Stream
 from h2.errors import ErrorCodes
 
 from gateway.terms.ids import RequestId
-from gateway.terms.passage import Leaving, Passage, Stages
+from gateway.terms.passage import Leaving, Passage
 from gateway.terms.verdict import Kind
 from gateway.wire.answer import GrpcAnswer
 from gateway.wire.errors import LEFT, EndedError, Ending, plain, refused, unimplemented
@@ -78,7 +78,7 @@ class GrpcCall:
         self._surroundings = surroundings
         self._request = RequestId(surroundings.ids.new("req"))
         self._opened_ns = surroundings.clock.monotonic_ns()
-        self._stages = Stages(surroundings.clock)
+        self._stages = surroundings.stages(surroundings.clock)
         self._answer = GrpcAnswer(stream, self._request, self._stages)
         self._path = ""
         self._message: OneMessage | None = None
@@ -277,7 +277,7 @@ class GrpcCall:
             self._close(end)
 
     def _spend_wire(self) -> None:
-        self._stages.spend("wire", self._surroundings.clock.monotonic_ns() - self._opened_ns)
+        self._stages.spend_since("wire", self._opened_ns)
 
     def _drop_hurry(self) -> None:
         if self._hurry is not None:

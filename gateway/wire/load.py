@@ -1,12 +1,13 @@
 """What the server carries now, and what every part of the wire is given."""
 
 import asyncio
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.call.stations import Witness
 from gateway.terms.clock import Clock, IdSource
+from gateway.terms.passage import Stages
 from gateway.terms.verdict import Kind
 from gateway.wire.config import WireConfig
 from gateway.wire.errors import Ending, refused
@@ -102,6 +103,8 @@ class Surroundings:
     ids: IdSource
     witness: Witness
     load: Load
+    stages: Callable[[Clock], Stages] = Stages
+    """Makes a call's account of its stages."""
 
     def busy(self, reason: str, sentence: str) -> Ending:
         """The refusal that sends a caller away for a while."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, cast
 
 import grpclib.server
@@ -10,6 +12,7 @@ from grpclib.protocol import AbstractHandler, H2Protocol
 
 from gateway.call.stations import Witness
 from gateway.terms.clock import Clock, IdSource
+from gateway.terms.passage import Stages
 from gateway.wire.asgi import Application
 from gateway.wire.asgi_stream import Streams
 from gateway.wire.config import WireConfig
@@ -110,6 +113,10 @@ class GatewayServer:
     def connections(self) -> int:
         """Connections that are open now."""
         return len(self._load.connections)
+
+    def account(self, stages: Callable[[Clock], Stages]) -> None:
+        """Keep each call's account of its stages in this way; to be said before `start`."""
+        self._surroundings = replace(self._surroundings, stages=stages)
 
     @property
     def table(self) -> Table:

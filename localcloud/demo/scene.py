@@ -66,9 +66,14 @@ class Stopwatch:
 
 def stages_ms(server_timing: str) -> dict[str, float]:
     """The stages of a `gateway-timing` value, in milliseconds."""
-    stages: dict[str, float] = {}
-    for entry in server_timing.split(","):
-        name, _, duration = entry.strip().partition(";dur=")
-        if duration:
-            stages[name] = float(duration)
+    return {name: told["dur"] for name, told in stages_told(server_timing).items() if "dur" in told}
+
+
+def stages_told(server_timing: str) -> dict[str, dict[str, float]]:
+    """All that a `gateway-timing` value tells of its stages: the numbers of each, by the names of the parameters."""
+    stages: dict[str, dict[str, float]] = {}
+    for entry in filter(None, map(str.strip, server_timing.split(","))):
+        name, *parameters = entry.split(";")
+        pairs = (parameter.partition("=") for parameter in parameters)
+        stages[name] = {key.strip(): float(value) for key, _, value in pairs}
     return stages

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from gateway.terms.ids import RequestId
-from gateway.terms.passage import Stages
 from gateway.wire.asgi import PRESENCE, Pairs, Receive, Scope, Send
 from gateway.wire.errors import Ending
 from gateway.wire.health import Readiness
@@ -71,7 +70,7 @@ class WebApplication:
             fields=fields,
             query=Query(scope.get("query_string", b"")),
             request=RequestId(self._surroundings.ids.new("req")),
-            stages=Stages(self._surroundings.clock),
+            stages=self._surroundings.stages(self._surroundings.clock),
             always=self._cors.replies(fields),
             presence=scope.get("extensions", {}).get(PRESENCE),
             head=scope["method"] == "HEAD",

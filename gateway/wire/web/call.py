@@ -209,7 +209,7 @@ class WebCall:
         return end
 
     def _spend_wire(self) -> None:
-        self._exchange.stages.spend("wire", self._surroundings.clock.monotonic_ns() - self._opened_ns)
+        self._exchange.stages.spend_since("wire", self._opened_ns)
 
     def _left(self) -> None:
         if self._running is not None:

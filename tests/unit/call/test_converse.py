@@ -86,7 +86,9 @@ async def test_a_whole_answer_is_heard_charged_and_proven(whole):
     assert (usage.output_tokens, spent.cost) == (20, cost(usage.input_tokens, 20))
     assert spending(whole) == (1, usage.input_tokens + 20, spent.cost)
     assert passage.reply_headers == {"gateway-operation": closed.operation.id}
-    assert list(passage.stages.spent_ns()) == ["identity", "form", "policy", "admit", "first_chunk", "settle"]
+    assert list(passage.stages.spent_ns()) == [
+        "identity", "form", "policy", "admit", "stopped", "first_chunk", "settle",
+    ]  # fmt: skip
     intent, outcome = whole.told()
     assert intent["operation"] == outcome["operation"] == closed.operation.id
     assert {claim["unit"]: claim["amount"] for claim in intent["claims"]} == {

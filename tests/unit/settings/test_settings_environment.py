@@ -19,15 +19,17 @@ def test_without_a_word_it_listens_as_a_container_does():
     assert said.metadata_host == "metadata.google.internal"
     assert not said.edge_enforced
     assert not said.ledger_may_be_lost
+    assert not said.costs_told
 
 
 def test_an_empty_variable_counts_as_absent():
     names = ("PORT", "GATEWAY_HOST", "GATEWAY_EDGE_IAM", "K_SERVICE", "GATEWAY_LEDGER_MAY_BE_LOST", "GCE_METADATA_HOST")
-    assert environment(**dict.fromkeys(names, "")) == environment()
+    assert environment(**dict.fromkeys((*names, "GATEWAY_TIMING"), "")) == environment()
 
 
 def test_every_variable_is_taken():
-    said = environment(PORT="0", GATEWAY_HOST="::1", GCE_METADATA_HOST="127.0.0.1:8081")
+    said = environment(PORT="0", GATEWAY_HOST="::1", GCE_METADATA_HOST="127.0.0.1:8081", GATEWAY_TIMING="costs")
+    assert said.costs_told
     assert (said.port, said.host, said.metadata_host) == (0, "::1", "127.0.0.1:8081")
 
 
@@ -49,6 +51,7 @@ def test_the_edge_is_trusted_only_where_it_is_declared_and_on_cloud_run():
         ({"GATEWAY_HOST": "10.0.0"}, "GATEWAY_HOST: write an IP address"),
         ({"GCE_METADATA_HOST": "http://127.0.0.1"}, "GCE_METADATA_HOST: write HOST or HOST:PORT"),
         ({"GCE_METADATA_HOST": "a@evil.example/"}, "GCE_METADATA_HOST: write HOST or HOST:PORT"),
+        ({"GATEWAY_TIMING": "cost"}, "GATEWAY_TIMING: write 'costs'"),
         ({"GATEWAY_EDGE_IAM": "required"}, "GATEWAY_EDGE_IAM: leave it out: this is not Cloud Run"),
         ({"GATEWAY_EDGE_IAM": "yes", **CLOUD_RUN}, "GATEWAY_EDGE_IAM: write 'required'"),
         ({"GATEWAY_EDGE_IAM": "Required", **CLOUD_RUN}, "GATEWAY_EDGE_IAM: write 'required'"),
