@@ -11,12 +11,14 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import aiohttp
 import asyncpg
 
 from agent.client.contract import OperationState
 from agent.client.gateway import CallReport, GatewayClient
+from bench.costs import MEASURED, Costs, emptied, tell
 from bench.rig import AMPLE, Report, arguments, cpu_s, pin_tree, quantile, rig, tree_cpu_s
 from localcloud.demo.scene import stages_ms
 from localcloud.demo.town import Town
@@ -47,7 +49,7 @@ class Run:
         for number in range(self.rounds):
             governed, direct = [], []
             for place in range(pairs):
-                spent, timing = await _governed(self.client, f"lat-{number}-{place}", place)
+                spent, timing = await place_governed(self.client, f"lat-{number}-{place}", place)
                 governed.append(spent)
                 direct.append(await _direct(self.town, self.session, place))
                 for name, stage in stages_ms(timing).items():
@@ -90,7 +92,7 @@ class Run:
         self, keys: Iterator[tuple[str, int]], spent: list[float], stages: dict[str, list[float]]
     ) -> None:
         for key, place in keys:
-            took, timing = await _governed(self.client, key, place)
+            took, timing = await place_governed(self.client, key, place)
             spent.append(took)
             for name, stage in stages_ms(timing).items():
                 stages.setdefault(name, []).append(stage)
@@ -118,6 +120,7 @@ class Run:
 async def measured(report: Report, asked: Namespace, ledger: str, database: PostgresServer | None) -> None:
     """Fill the report with the figures of one ledger."""
     told = () if database is None else (("GATEWAY_DATABASE_URL", database.url()),)
+    plain = Costs()
     async with rig(replace(AMPLE, gateway_environment=told)) as (town, client), aiohttp.ClientSession() as session:
         run = Run(
             report=report,
@@ -129,18 +132,35 @@ async def measured(report: Report, asked: Namespace, ledger: str, database: Post
             database=database,
         )
         for place in range(50):
-            await _governed(client, f"warm-{place}", place)
+            await place_governed(client, f"warm-{place}", place)
             await _direct(town, session, place)
         await run.latency(asked.pairs)
+        await plain.take(partial(place_governed, client), range(asked.rounds * asked.pairs), town.gateway, database)
         await run.throughput(asked.calls, asked.callers)
     suffix = "" if ledger == "sqlite" else f"_{ledger}"
     report.bound(f"governed_minus_direct_p50_ms{suffix}", "<=", 3)
     report.bound(f"governed_minus_direct_p99_ms{suffix}", "<=", 8)
     if asked.callers == 64:
         report.bound(f"calls_per_s_64_callers_{ledger}", ">=", 800 if ledger == "sqlite" else 500)
+    costs = await costed(asked, database)
+    print(tell(report, costs, plain, ledger), end="\n\n")
 
 
-async def _governed(client: GatewayClient, key: str, place: int) -> tuple[float, str]:
+async def costed(asked: Namespace, database: PostgresServer | None) -> Costs:
+    """What the stages cost, at a gateway and a ledger of their own."""
+    told = [MEASURED]
+    if database is not None:
+        told.append(("GATEWAY_DATABASE_URL", await emptied(database, "costs")))
+    costs = Costs()
+    async with rig(replace(AMPLE, gateway_environment=tuple(told))) as (town, client):
+        call = partial(place_governed, client)
+        for place in range(50):
+            await call(f"warm-{place}", place)
+        await costs.take(call, range(asked.rounds * asked.pairs), town.gateway, database)
+    return costs
+
+
+async def place_governed(client: GatewayClient, key: str, place: int) -> tuple[float, str]:
     """One order; every second one sells what the one before bought. Milliseconds, and the stages."""
     side = "sell" if place % 2 else "buy"
     order = {"symbol": "AAPL", "side": side, "type": "market", "quantity": _shares(place), "time_in_force": "day"}

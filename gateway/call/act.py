@@ -47,8 +47,9 @@ async def decided(call: Governed, request: ToolRequest) -> Admission | Replay:
         with passage.stages.stage("facts"):
             call.facts = granted(await at.tools.facts(call.caller, ask))
         permit = await call.permit(ask, call.facts)
-        demand = granted(at.tools.demand(call.caller, ask, call.facts))
-        return call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
+        with passage.stages.stage("intent"):
+            demand = granted(at.tools.demand(call.caller, ask, call.facts))
+            return call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
 
 
 async def done(call: Governed, decision: Admission | Replay) -> Answer:

@@ -64,7 +64,8 @@ async def _answered(call: Governed, ask: ChatAsk, model: Model) -> AsyncGenerato
     async with call.recorded():
         call.ask = ask
         permit = await call.permit(ask)
-        admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
+        with call.passage.stages.stage("intent"):
+            admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
     reservation = await reserved(call, admission)
     await unstopped(call, reservation, admission)
     async with aclosing(_streamed(call, reservation, Tally(ask=ask, model=model))) as told:

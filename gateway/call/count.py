@@ -22,7 +22,8 @@ async def count(at: Stations, passage: Passage, request: PromptRequest) -> Token
         model, prompt = prompted(call, request)
         call.ask = ask = CountAsk(model=model.name, conversation=prompt.conversation, digest=prompt.digest)
         permit = await call.permit(ask)
-        admission = call.admission(permit, Demand(amounts={Unit.CALLS: 1}), CHAT_LEASE_MS)
+        with passage.stages.stage("intent"):
+            admission = call.admission(permit, Demand(amounts={Unit.CALLS: 1}), CHAT_LEASE_MS)
     reservation = await reserved(call, admission)
     await unstopped(call, reservation, admission)
     outcome: Outcome = CUT

@@ -56,8 +56,9 @@ async def _rehearsed(call: Governed, ask: ToolAsk) -> Rehearsal:
         with call.passage.stages.stage("facts"):
             call.facts = granted(await call.at.tools.facts(call.caller, ask))
         permit = await call.permit(ask, call.facts)
-        demand = granted(call.at.tools.demand(call.caller, ask, call.facts))
-        admission = call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
+        with call.passage.stages.stage("intent"):
+            demand = granted(call.at.tools.demand(call.caller, ask, call.facts))
+            admission = call.admission(permit, demand, ask.tool.timeout_ms + LEASE_MARGIN_MS)
         with call.passage.stages.stage("admit"):
             granted(await call.at.ledger.weigh(admission))
     except RefusedError as error:

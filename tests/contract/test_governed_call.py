@@ -81,7 +81,7 @@ async def test_an_order_is_placed_answered_and_proven_by_its_receipts(whole, cli
     assert json.loads(operation.result_json)["status"] == "filled"
     assert heard.metadata["gateway-operation"] == operation.id
     assert stages(heard) == [
-        "wire", "identity", "form", "find", "facts", "policy", "admit", "stopped", "upstream", "settle",
+        "wire", "identity", "form", "find", "facts", "policy", "intent", "admit", "stopped", "upstream", "settle",
     ]  # fmt: skip
     assert heard.metadata["gateway-request"] == whole.told("intent")[0]["request"]
     (order,) = whole.world.orders()
@@ -101,7 +101,9 @@ async def test_a_stream_is_heard_as_it_comes_and_ends_with_its_cost_and_receipts
     assert usage.usage.output_tokens == 80
     assert finish.finish.reason is FinishReason.STOP
     assert heard.metadata["gateway-operation"] == finish.finish.operation_id
-    assert stages(heard) == ["wire", "identity", "form", "policy", "admit", "stopped", "first_chunk", "settle"]
+    assert stages(heard) == [
+        "wire", "identity", "form", "policy", "intent", "admit", "stopped", "first_chunk", "settle",
+    ]  # fmt: skip
     assert verify(whole.path, receipts=[kept(finish.finish.intent), kept(finish.finish.outcome)]).ok
     await whole.agree()
 

@@ -9,7 +9,7 @@ from gateway_town import visited
 from generated.agentic.gateway.v1 import OperationState
 from localcloud.demo.scene import stages_told
 
-STAGES = ["wire", "identity", "form", "find", "facts", "policy", "admit", "stopped", "upstream", "settle"]
+STAGES = ["wire", "identity", "form", "find", "facts", "policy", "intent", "admit", "stopped", "upstream", "settle"]
 COUNTED = {"dur", "cpu", "threads", "commits"}
 
 

@@ -37,7 +37,7 @@ async def test_a_permitted_order_is_placed_once_and_proven(whole):
     assert (operation.state, answer.replayed, operation.rules) == (State.SUCCEEDED, False, ("base.trade",))
     assert passage.reply_headers == {"gateway-operation": operation.id}
     assert list(passage.stages.spent_ns()) == [
-        "identity", "form", "find", "facts", "policy", "admit", "stopped", "upstream", "settle",
+        "identity", "form", "find", "facts", "policy", "intent", "admit", "stopped", "upstream", "settle",
     ]  # fmt: skip
     assert [order.client_order_id for order in whole.world.orders()]
     intent, outcome = whole.told()

@@ -87,7 +87,7 @@ async def test_a_whole_answer_is_heard_charged_and_proven(whole):
     assert spending(whole) == (1, usage.input_tokens + 20, spent.cost)
     assert passage.reply_headers == {"gateway-operation": closed.operation.id}
     assert list(passage.stages.spent_ns()) == [
-        "identity", "form", "policy", "admit", "stopped", "first_chunk", "settle",
+        "identity", "form", "policy", "intent", "admit", "stopped", "first_chunk", "settle",
     ]  # fmt: skip
     intent, outcome = whole.told()
     assert intent["operation"] == outcome["operation"] == closed.operation.id
