@@ -340,6 +340,18 @@ async def test_a_reading_needs_no_reservation(desk):
         )
 
 
+async def test_the_commits_that_are_counted_had_something_in_them(desk):
+    began = desk.ledger.commits
+    reservation = await desk.reserve(claims=[claim(limit=3, amount=3)])
+    assert desk.ledger.commits == began + 1
+    assert isinstance(await desk.admit(claims=[claim(limit=3)]), Refusal)
+    assert await desk.ledger.get(reservation.operation, CALLER) is not None
+    await desk.ledger.take(most=1, lease_ms=1_000)
+    assert desk.ledger.commits == began + 1
+    await desk.settle(reservation, Failed(failure=NO))
+    assert desk.ledger.commits == began + 2
+
+
 async def test_two_hundred_racing_calls_get_exactly_what_is_there(desk):
     """Attack row 24."""
     scopes = [claim(scope="tenant:acme", limit=1_000), claim(limit=37)]
