@@ -1,31 +1,40 @@
-"""What a book is read from and written to in PostgreSQL: a whole batch at once, in three statements and a commit.
+"""What a book is read from and written to in PostgreSQL: a whole batch at once, in one statement or in three.
 
-    BEGIN, and a lock for everything that the batch reads, in one order that is the same for all gateways
+What this process wrote or read last it remembers (`recall`), and most batches need nothing else. They are one statement
+and one round trip:
+
+    lock all that the batch looked at, see whether it is as it was remembered, and write all that the batch changed
+
+What another instance changed meanwhile makes that statement change nothing, and the batch is run again from the tables.
+As long as instances are in each other's way, and for what nothing is remembered of, it is so from the beginning:
+
+    BEGIN, and a lock for everything that the batch reads
     one statement that reads it all
     (the units run, in memory)
     one statement that writes all that they changed
     COMMIT
 
-The locks are advisory and end with the transaction. They guard keys, not rows, so that a balance or a switch which does
-not exist yet is guarded as well: what may be changed is locked for one batch, what is only watched is shared by many.
-So nothing is admitted after a halt's commit: the halt waits for every batch that watches its switch, and every later
-one reads after it. Keys share `STRIPES` locks a table; that two keys meet in one costs a wait and nothing else.
+The locks are advisory, end with the transaction, and are taken in one order that is the same for all gateways. They
+guard keys, not rows, so that a balance or a switch which does not exist yet is guarded as well: what may be changed is
+locked for one batch, what is only watched is shared by many. So nothing is admitted after a halt's commit: the halt
+waits for every batch that watches its switch, and every later one looks after it. Keys share `STRIPES` locks a table;
+that two keys meet in one costs a wait and nothing else.
 
 Operations are not locked. A key that another instance has claimed meanwhile, or an operation that it has changed, is
-found when the batch is written: `StaleError`, and the batch is run again from its beginning.
+found when the batch is written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from zlib import crc32
 
 from gateway.ledger import rows
 from gateway.ledger.book import UnreadError
-from gateway.ledger.entries import Hold, KeyedRow, LastBoot, Reads, Search, Stored
+from gateway.ledger.entries import Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.postgres_schema import LOCK_CLASS, Connection
-from gateway.ledger.tables import BALANCES, Row, Table
+from gateway.ledger.tables import BALANCES, Row, Table, storable
 from gateway.terms.ids import OperationId
 from gateway.terms.operations import OperationKey
 
@@ -35,9 +44,43 @@ STRIPES: Final = 1_024
 _OPERATION: Final = "ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + ")"
 
 
+MEMORY_MAX: Final = 4_096
+"""Rows, and operations that go on, of which the last state is remembered."""
+
+
+class Written(NamedTuple):
+    """What PostgreSQL told of a batch that it wrote."""
+
+    writer: int
+    """The transaction, as `xmin` tells it of everything that it wrote."""
+    numbers: Mapping[OperationId, int]
+    """Of the operations that were added."""
+
+
+class _Open(NamedTuple):
+    """An operation that this process began and that goes on."""
+
+    stored: Stored
+    holds: tuple[Hold, ...]
+    writer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a batch looked at in memory; what it writes may count only while all of it is so in the tables."""
+
+    locks: list[tuple[int, int, bool]]
+    """In the order in which they are taken: class, number, and whether for this batch alone."""
+    rows: dict[Table, list[tuple[Row, Row | None]]]
+    operations: list[tuple[int, int]]
+    """The number of each, and the transaction that wrote it."""
+    keys: list[OperationKey]
+    """No operation has one of these."""
+
+
 @dataclass(slots=True)
 class PostgresSource:
-    """See `Source`. Holds what was fetched for one batch; `read` fetches, for all reads of the batch together."""
+    """See `Source`. Holds what one batch may look at: what was fetched for it, or what is remembered."""
 
     before: LastBoot | None = None
     """The end of this instance's boot before this one."""
@@ -46,13 +89,44 @@ class PostgresSource:
     _operations: dict[OperationId, Stored | None] = field(default_factory=dict)
     _holds: dict[OperationId, tuple[Hold, ...]] = field(default_factory=dict)
     _searches: dict[Search, list[OperationId]] = field(default_factory=dict)
+    _places: dict[KeyedRow, bool] = field(default_factory=dict)
+    """What may be changed (true), and what is only watched."""
+    _writers: dict[int, int] = field(default_factory=dict)
+    """Of each operation's number, the transaction that wrote it."""
+    _last_rows: dict[KeyedRow, Row | None] = field(default_factory=dict)
+    _last_open: dict[OperationId, _Open] = field(default_factory=dict)
+
+    def recall(self, reads: Sequence[Reads]) -> bool:
+        """Take what is remembered for a batch, and no row and no key where nothing is; false where that will not do."""
+        if any(one.searches or not self._last_open.keys() >= set(one.operations) for one in reads):
+            return False
+        self._forget()
+        self._places = _places(reads)
+        self._rows = {place: self._last_rows.get(place) for place in self._places}
+        self._keys = dict.fromkeys(key for one in reads for key in one.keys)
+        for name in {name for one in reads for name in one.operations}:
+            stored, self._holds[name], writer = self._last_open[name]
+            self._operations[name], self._writers[stored.number] = stored, writer
+        return True
+
+    def learn(self, writes: Writes, written: Written) -> None:
+        """Remember what the batch read and what became of it. It is committed."""
+        for memory in (self._last_rows, self._last_open):
+            if len(memory) > MEMORY_MAX:
+                memory.clear()
+        self._last_rows |= self._rows
+        for table, changed in writes.rows.items():
+            self._last_rows |= {(table, key): tuple(map(storable, values)) for key, values in changed}
+        for before, _ in writes.changed:
+            self._last_open.pop(before.operation.id, None)
+        for stored, holds in writes.added:
+            name = stored.operation.id
+            self._last_open[name] = _Open(stored._replace(number=written.numbers[name]), holds, written.writer)
 
     async def begin(self, connection: Connection, reads: Sequence[Reads]) -> None:
         """Open a transaction that has the locks for these reads, and read them."""
-        for memory in (self._rows, self._keys, self._operations, self._holds, self._searches):
-            memory.clear()
-        places = dict.fromkeys((place for one in reads for place in one.watched), False)
-        places |= dict.fromkeys((place for one in reads for place in one.rows), True)
+        self._forget()
+        places = _places(reads)
         operations = dict.fromkeys(name for one in reads for name in one.operations)
         for search in {search for one in reads for search in one.searches}:
             # What is found is only a hint of what to lock; what is read under the locks is what counts.
@@ -64,6 +138,13 @@ class PostgresSource:
         await connection.execute(_begin(places))
         keys = list(dict.fromkeys(key for one in reads for key in one.keys))
         await self._read(connection, places, keys, list(operations))
+
+    def seen(self) -> Seen:
+        """All that was taken from memory."""
+        by_table: dict[Table, list[tuple[Row, Row | None]]] = {}
+        for (table, key), values in self._rows.items():
+            by_table.setdefault(table, []).append((key, values))
+        return Seen(_locks(self._places), by_table, list(self._writers.items()), list(self._keys))
 
     def row(self, table: Table, key: Row) -> Row | None:
         """See `Source`."""
@@ -134,11 +215,15 @@ class PostgresSource:
                 ((table, key), tuple(read[place]) if place in read else None) for place, key in enumerate(named, 1)
             )
         if keys:
-            read_keys = map(rows.stored, next(parts))
-            self._keys.update((one.operation.key, one) for one in read_keys)
+            self._keys.update((one.operation.key, one) for one in map(rows.stored, next(parts)))
         if operations:
             self._operations.update((one.operation.id, one) for one in map(rows.stored, next(parts)))
             self._hold(next(parts))
+
+    def _forget(self) -> None:
+        """The batch before."""
+        for memory in (self._rows, self._keys, self._operations, self._holds, self._searches, self._writers):
+            memory.clear()
 
     def _hold(self, read: list[Row]) -> None:
         for name, scope, unit, window, amount, charged, state in cast(
@@ -148,24 +233,35 @@ class PostgresSource:
             self._holds[name] = (*self._holds.get(name, ()), hold)
 
 
+def _places(reads: Sequence[Reads]) -> dict[KeyedRow, bool]:
+    """The rows to look at; true for those that may be changed."""
+    places = dict.fromkeys((place for one in reads for place in one.watched), False)
+    return places | dict.fromkeys((place for one in reads for place in one.rows), True)
+
+
 def _begin(places: dict[KeyedRow, bool]) -> str:
     """One round trip: the statement that opens the transaction and takes the locks, in their order.
 
     Locks are taken row by row, in the order of the rows; it is the same everywhere, so that no two batches wait for
     each other. A snapshot begins with a statement: the one after this sees all that was committed before the locks.
     """
-    locks: dict[tuple[int, int], bool] = {}
-    for (table, key), alone in places.items():
-        lock = (LOCK_CLASS + table.lock, crc32("\x1f".join(map(str, key)).encode()) % STRIPES)
-        locks[lock] = locks.get(lock, False) or alone
+    locks = _locks(places)
     if not locks:
         return "BEGIN"
-    rows_of_locks = ", ".join(f"({group}, {stripe}, {alone})" for (group, stripe), alone in sorted(locks.items()))
+    rows_of_locks = ", ".join(f"({group}, {stripe}, {alone})" for group, stripe, alone in locks)
     return (
         "BEGIN; SELECT CASE WHEN alone THEN pg_advisory_xact_lock(kind, stripe)"  # noqa: S608 - numbers
         " ELSE pg_advisory_xact_lock_shared(kind, stripe) END"
         f" FROM (VALUES {rows_of_locks}) AS locks(kind, stripe, alone)"
     )
+
+
+def _locks(places: dict[KeyedRow, bool]) -> list[tuple[int, int, bool]]:
+    locks: dict[tuple[int, int], bool] = {}
+    for (table, key), alone in places.items():
+        lock = (LOCK_CLASS + table.lock, crc32("\x1f".join(map(str, key)).encode()) % STRIPES)
+        locks[lock] = locks.get(lock, False) or alone
+    return [(group, stripe, alone) for (group, stripe), alone in sorted(locks.items())]
 
 
 @cache

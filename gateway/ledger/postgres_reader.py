@@ -23,7 +23,11 @@ _BY_KEY: Final = (
 )
 _BY_ID: Final = f"{_ASKED} FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)"
 
-_ENGAGED: Final = "SELECT scope, reason FROM halts WHERE engaged <> 0"
+_STANDING: Final = (
+    "SELECT (SELECT array_agg(ROW(scope, reason)) FROM halts WHERE engaged <> 0) AS engaged,"  # noqa: S608 - constants
+    " (SELECT array_agg(ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + "))"
+    " FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)) AS standing"
+)
 
 Answer = TypeVar("Answer")
 
@@ -124,8 +128,8 @@ class PostgresReader:
         connection = await self._link.connected()
         asked = {order.ordered for order in batch}
         keys = [rows.key_row(one.key) for one in asked if isinstance(one, ByKey)]
-        standing = [one for one in asked if isinstance(one, Standing)]
-        names = [*(one.id for one in asked if isinstance(one, ById)), *(one.operation for one in standing)]
+        names = [one.id for one in asked if isinstance(one, ById)]
+        standing = [one.operation for one in asked if isinstance(one, Standing)]
         found: dict[Question, object] = {}
         if keys:
             for row in await connection.fetch(_BY_KEY, *zip(*keys, strict=True)):
@@ -136,10 +140,10 @@ class PostgresReader:
                 stored = rows.stored(cast("Row", tuple(row)))
                 found[ById(stored.operation.id)] = stored
         if standing:
-            engaged = dict[str, str]([tuple(row) for row in await connection.fetch(_ENGAGED)])
-            found.update(
-                (one, Stands(cast("Stored | None", found.get(ById(one.operation))), engaged)) for one in standing
-            )
+            [told] = await connection.fetch(_STANDING, standing)
+            engaged = dict[str, str](told["engaged"] or ())
+            stood = {one.operation.id: one for one in map(rows.stored, told["standing"] or ())}
+            found.update((Standing(name), Stands(stood.get(name), engaged)) for name in standing)
         for question in asked:
             if isinstance(question, Ask):
                 found[question] = await question.ask(connection)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from gateway.ledger.tables import BALANCES, BARRIERS, HALTS, LATCHES, RATES, SIGHTINGS, Table
+
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
@@ -176,10 +178,75 @@ CREATE TABLE barriers(
 ) WITH (fillfactor = 50)
 """
 
+
+def _same(table: Table) -> str:
+    """A function that raises unless these rows are as they are remembered. It looks anew, whatever its caller sees.
+
+    Each statement in a volatile function of PL/pgSQL has a snapshot of its own in READ COMMITTED. Its arguments are the
+    columns of the key, whether each row is there, and the columns of the values.
+    """
+    kinds = [*(kind for _, kind in table.key), "boolean", *(kind for _, kind in table.values)]
+    keys, values = ", ".join(table.key_names), table.value_names
+    now, then = (", ".join(f"{side}.{name}" for name in values) for side in "tr")
+    return f"""
+CREATE FUNCTION gateway_same_{table.name}({", ".join(f"{kind}[]" for kind in kinds)}) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM unnest({", ".join(f"${place}" for place in range(1, len(kinds) + 1))})
+            AS r({keys}, present, {", ".join(values)})
+        LEFT JOIN {table.name} t USING ({keys})
+        WHERE (t.{table.key_names[0]} IS NOT NULL) <> r.present
+            OR ({now}) IS DISTINCT FROM ({then})
+    ) THEN
+        RAISE EXCEPTION 'another instance changed {table.name}' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END $$
+"""  # noqa: S608 - constants
+
+
+_SAME_OPERATIONS: Final = """
+CREATE FUNCTION gateway_same_operations(bigint[], bigint[]) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM unnest($1, $2) AS r(number, writer) LEFT JOIN operations o USING (number)
+        WHERE o.xmin::text::bigint IS DISTINCT FROM r.writer
+    ) THEN
+        RAISE EXCEPTION 'another instance changed an operation' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END $$
+"""
+
+_NEW_KEYS: Final = """
+CREATE FUNCTION gateway_new_keys(text[], text[], text[], text[]) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM unnest($1, $2, $3, $4) AS r(tenant, principal, tool, key)
+        JOIN operations o USING (tenant, principal, tool, key)
+    ) THEN
+        RAISE EXCEPTION 'another instance claimed a key' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END $$
+"""
+
+_EXPECT: Final = """
+CREATE FUNCTION gateway_expect(text, bigint, bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF $2 <> $3 THEN
+        RAISE EXCEPTION '% of % %', $2, $3, $1 USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN true;
+END $$
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
     (_SIGNED_BALANCES, _RATES, _SIGHTINGS, _LATCHES, _BARRIERS),
+    (_EXPECT, _SAME_OPERATIONS, _NEW_KEYS, *map(_same, (BALANCES, HALTS, RATES, SIGHTINGS, LATCHES, BARRIERS))),
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 

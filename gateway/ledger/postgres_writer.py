@@ -1,16 +1,19 @@
 """The one writer of a process to PostgreSQL: a task that makes everything durable which waits at the same moment.
 
 An order is answered after the commit that holds it, never before; one that is refused or fails changes nothing and
-harms no other of its batch. A batch that met another instance's change is run again.
+harms no other of its batch. A batch that met another instance's change is run again. Batches are run from memory and
+written in one round trip (`postgres_book`); the oftener one meets such a change, the more of the next ones lock and
+read first, four round trips each, so that instances that write the same balances wait for each other instead of trying
+in vain.
 
-A connection that is lost while COMMIT is on its way leaves open whether it happened. It is never assumed: every batch
+A connection that is lost while a commit is on its way leaves open whether it happened. It is never assumed: every batch
 counts itself in this boot's row of `boots`, and the next connection reads that row, waiting for its lock, which a
 transaction that is still being committed holds. The number says which it was. A number that neither knows means that
 the database lost what it had confirmed (a replica took over that had not all of it) or that another process has this
 boot's name: nothing is written then any more.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -18,11 +21,11 @@ from typing import Final, TypeVar, cast
 import asyncpg
 
 from gateway.ledger.book import Book, Head, Unit
-from gateway.ledger.entries import Reads
+from gateway.ledger.entries import Reads, Writes
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, TRIED_AGAIN, LedgerDatabaseError, Link, unreachable
 from gateway.ledger.postgres_schema import Connection
-from gateway.ledger.postgres_writes import StaleError, write
+from gateway.ledger.postgres_writes import write
 from gateway.ledger.queue import PATIENCE_S, Order, Queue
 from gateway.terms.clock import Sleep, system_sleep
 from gateway.terms.faults import LedgerUnavailableError
@@ -33,6 +36,10 @@ _Order = Order[Unit[object]]
 TRIES_MAX: Final = 8
 """How often a batch is run again because of what other instances did meanwhile."""
 
+MET_MAX: Final = 10
+WARY_MAX: Final = 2 ** (MET_MAX // 2)
+"""How many batches at most are locked and read before one is tried from memory again."""
+
 FIRST_PAUSE_S: Final = 0.02
 LAST_PAUSE_S: Final = 0.5
 """Between attempts to reach the database."""
@@ -40,6 +47,10 @@ LAST_PAUSE_S: Final = 0.5
 _NOT_KNOWN: Final = "; whether the last commit happened is not known"
 
 _COMMITTED: Final = "SELECT batch FROM boots WHERE instance = $1 AND boot = $2 FOR UPDATE"
+
+
+class StaleError(Exception):
+    """PostgreSQL undid a transaction without saying why: run its batch again."""
 
 
 class LostCommitsError(Exception):
@@ -79,6 +90,10 @@ class PostgresWriter:
         self._open: _Done | None = None
         """A batch whose COMMIT was sent and not answered."""
         self._broken: str | None = None
+        self._wary = 0
+        """How many batches more are locked and read."""
+        self._met = 0
+        """Two for each batch from memory that met another instance's change, less one for each that did not."""
 
     async def do(self, unit: Unit[Answer]) -> Answer:
         """Run the unit in the next commit and give its answer, or raise what it raised.
@@ -171,35 +186,55 @@ class PostgresWriter:
 
     async def _run(self, connection: Connection, batch: list[_Order]) -> None:
         """One try of a batch, to its commit. Where it ends earlier, it is as if it had never been."""
-        book, head = self._book, self._book.head
         units, answers = _announced(batch)
-        try:
-            await self._source.begin(connection, [reads for _, reads in units])
-            book.begin_batch()
-            answers.extend(self._called(order) for order, _ in units)
-            writes, number = book.writes(), self._committed + 1
+        reads = [reads for _, reads in units]
+        if self._wary == 0 and self._source.recall(reads):
+            done, writes = self._ran(batch, units, answers)
             if not writes.nothing:
-                await write(connection, writes, book.chain, number)
-            done = _Done(batch, answers, book.head, number)
-        finally:
-            book.head = head
+                await self._commit(done, self._remembered(connection, done, writes))
+                return
+        self._wary = max(0, self._wary - 1)
+        await self._source.begin(connection, reads)
+        done, writes = self._ran(batch, units, answers)
         if writes.nothing:
             await connection.execute("ROLLBACK")
             self._conclude(replace(done, number=self._committed))
-        else:
-            await self._commit(connection, done)
+            return
+        written = await write(connection, writes, self._book.chain, done.number)
+        await self._commit(done, _committed(connection))
+        self._source.learn(writes, written)
 
-    async def _commit(self, connection: Connection, done: _Done) -> None:
+    def _ran(
+        self, batch: list[_Order], units: list[tuple[_Order, Reads]], answers: list[Callable[[], None]]
+    ) -> tuple[_Done, Writes]:
+        """Run the units on what the source has. The book's head stays where it was until the commit."""
+        book, head = self._book, self._book.head
+        try:
+            book.begin_batch()
+            told = [*answers, *(self._called(order) for order, _ in units)]
+            return _Done(batch, told, book.head, self._committed + 1), book.writes()
+        finally:
+            book.head = head
+
+    async def _remembered(self, connection: Connection, done: _Done, writes: Writes) -> None:
+        """Write what was run from memory, if it is still so."""
+        try:
+            written = await write(connection, writes, self._book.chain, done.number, self._source.seen())
+        except asyncpg.SerializationError:
+            self._met = min(self._met + 2, MET_MAX)
+            self._wary = 2 ** (self._met // 2)
+            raise
+        self._met = max(0, self._met - 1)
+        self._source.learn(writes, written)
+
+    async def _commit(self, done: _Done, committing: Awaitable[None]) -> None:
         self._open = done
         try:
-            told = await connection.execute("COMMIT")
-        except asyncpg.PostgresError as error:
+            await committing
+        except (asyncpg.PostgresError, StaleError, ValueError) as error:
             if not _is_loss(error):
-                self._open = None  # PostgreSQL says that it did not
+                self._open = None  # PostgreSQL says that it did not, or was not asked
             raise
-        if told != "COMMIT":
-            self._open = None
-            raise StaleError(f"PostgreSQL answered COMMIT with {told}")
         self._conclude(done)
 
     def _called(self, order: _Order) -> Callable[[], None]:
@@ -214,12 +249,19 @@ class PostgresWriter:
 
     async def _roll_back(self) -> None:
         """End the transaction; where that cannot be said, the connection's end ends it."""
-        if self._link.connection is None:
+        connection = self._link.connection
+        if connection is None or not connection.is_in_transaction():
             return
         try:
-            await self._link.connection.execute("ROLLBACK")
+            await connection.execute("ROLLBACK")
         except (*LOST, asyncpg.PostgresError):
             self._link.drop()
+
+
+async def _committed(connection: Connection) -> None:
+    told = await connection.execute("COMMIT")
+    if told != "COMMIT":
+        raise StaleError(f"PostgreSQL answered COMMIT with {told}")
 
 
 def _announced(batch: list[_Order]) -> tuple[list[tuple[_Order, Reads]], list[Callable[[], None]]]:

@@ -1,11 +1,19 @@
-"""All writes of a batch as one statement for PostgreSQL: a step for each table, its rows as arrays of its columns."""
+"""All writes of a batch as one statement for PostgreSQL: a step for each table, its rows as arrays of its columns.
 
-from collections.abc import Iterable, Sequence
+Where the batch looked at what is remembered, two steps come first: one takes the locks, one looks whether everything is
+as it was remembered. The functions of the second take a snapshot of their own each, after the locks; that of the
+statement was taken before them. It does no harm: what the other steps change they change as it is then (INSERT ... ON
+CONFLICT, and UPDATE in READ COMMITTED), and none of them has a row before the first two are done, as each is joined
+with them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from gateway.ledger import rows
 from gateway.ledger.entries import Hold, Stored, Writes
 from gateway.ledger.journal import Chain
+from gateway.ledger.postgres_book import Seen, Written
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.tables import Row, Table, storable
 
@@ -19,13 +27,15 @@ _ENTRY: Final[_Columns] = (("sequence", "bigint"), ("record", "bytea"), ("leaf",
 _STANDING: Final[_Columns] = (("was_number", "bigint"), ("was_fence", "bigint"), ("was_state", "text"))
 
 
-class StaleError(Exception):
-    """Another instance changed what the batch had read of operations: run it again."""
+async def write(connection: Connection, writes: Writes, chain: Chain, batch: int, seen: Seen | None = None) -> Written:
+    """Write it all, as batch number `batch` of this boot.
 
-
-async def write(connection: Connection, writes: Writes, chain: Chain, batch: int) -> None:
-    """Write it all, as batch number `batch` of this boot. Raises `StaleError`; nothing may be committed then."""
+    Without `seen` the transaction has the locks already; with it, this is the whole transaction. Raises
+    `asyncpg.SerializationError` where another instance changed what the batch looked at: nothing was written then.
+    """
     statement = _Statement()
+    if seen is not None:
+        _guard(statement, seen)
     expected = {
         "batches": _counted(statement, writes, chain, batch),
         "added": _add(statement, writes.added),
@@ -35,10 +45,8 @@ async def write(connection: Connection, writes: Writes, chain: Chain, batch: int
     for table, changed in writes.rows.items():
         _put(statement, table, changed)
     _append(statement, writes, chain)
-    [told] = await connection.fetch(statement.text(tuple(expected)), *statement.values)
-    for name, count in expected.items():
-        if told[name] != count:
-            raise StaleError(f"{told[name]} of {count} {name}")
+    [told] = await connection.fetch(statement.text(expected), *statement.values)
+    return Written(told["writer"], dict(told["numbers"] or ()))
 
 
 class _Statement:
@@ -46,6 +54,8 @@ class _Statement:
 
     def __init__(self) -> None:
         self.values: list[object] = []
+        self.after = ""
+        """Joined with every step's rows: it has none before the steps in it are done."""
         self._steps: dict[str, str] = {}
 
     def value(self, value: object) -> str:
@@ -59,30 +69,73 @@ class _Statement:
         for (_, kind), values in zip(columns, zip(*told, strict=True), strict=True):
             stored: Iterable[object] = map(storable, values) if kind == "text" else values
             arrays.append(f"{self.value(list(stored))}::{kind}[]")
-        return f"unnest({', '.join(arrays)}) WITH ORDINALITY AS r({_names(columns)}, ordinal)"
+        return f"unnest({', '.join(arrays)}) WITH ORDINALITY AS r({_names(columns)}, ordinal){self.after}"
 
     def step(self, name: str, text: str) -> None:
         """One more step."""
         self._steps[name] = text
 
-    def text(self, counted: tuple[str, ...]) -> str:
-        """The whole, telling how many rows each of the counted steps had."""
-        steps = ", ".join(f"{name} AS ({text})" for name, text in self._steps.items())
-        counts = ", ".join(
-            f"(SELECT count(*) FROM {name}) AS {name}" if name in self._steps else f"0 AS {name}"  # noqa: S608 - constants
-            for name in counted
+    def text(self, expected: dict[str, int]) -> str:
+        """The whole; each of these steps must have had so many rows."""
+        checks = [
+            f"gateway_expect('{name}', (SELECT count(*) FROM {name}), {self.value(count)}::bigint)"  # noqa: S608 - constants
+            for name, count in expected.items()
+            if name in self._steps
+        ]
+        steps = ", ".join(f"{name} AS MATERIALIZED ({text})" for name, text in self._steps.items())
+        numbers = "(SELECT array_agg(ROW(id, number)) FROM added)" if "added" in self._steps else "NULL"
+        return (
+            f"WITH {steps} SELECT {', '.join(checks)}, {numbers} AS numbers,"
+            " pg_current_xact_id()::xid::text::bigint AS writer"
         )
-        return f"WITH {steps} SELECT {counts}"
+
+
+def _guard(statement: _Statement, seen: Seen) -> None:
+    """Lock what was looked at, and see whether it is still the same."""
+    looks = [
+        f"gateway_same_{table.name}({', '.join(_told(statement, table, told))})" for table, told in seen.rows.items()
+    ]
+    if seen.operations:
+        numbers, writers = zip(*seen.operations, strict=True)
+        looks.append(f"gateway_same_operations({statement.value(numbers)}, {statement.value(writers)})")
+    if seen.keys:
+        columns = zip(*map(rows.key_row, seen.keys), strict=True)
+        looks.append(f"gateway_new_keys({', '.join(map(statement.value, columns))})")
+    if not looks:
+        return
+    kinds, stripes, alone = zip(*seen.locks, strict=True) if seen.locks else ((), (), ())
+    arrays = ", ".join(
+        f"{statement.value(values)}::{kind}[]"
+        for values, kind in ((kinds, "int"), (stripes, "int"), (alone, "boolean"))
+    )
+    statement.step(
+        "locked",
+        "SELECT count(*) FROM (SELECT CASE WHEN alone THEN pg_advisory_xact_lock(kind, stripe)"  # noqa: S608 - constants
+        f" ELSE pg_advisory_xact_lock_shared(kind, stripe) END FROM unnest({arrays}) AS r(kind, stripe, alone)) AS one",
+    )
+    statement.step("same", f"SELECT {' AND '.join(looks)} FROM locked")  # noqa: S608 - constants
+    statement.after = ", same"
+
+
+def _told(statement: _Statement, table: Table, told: list[tuple[Row, Row | None]]) -> Iterator[str]:
+    """The arguments of `gateway_same_...`: the keys' columns, whether each row is there, the values' columns."""
+    nothing = (None,) * len(table.values)
+    columns = (*zip(*(key for key, _ in told), strict=True), tuple(values is not None for _, values in told))
+    for column in (*columns, *zip(*(values or nothing for _, values in told), strict=True)):
+        yield statement.value(column)
 
 
 def _counted(statement: _Statement, writes: Writes, chain: Chain, batch: int) -> int:
     """Count the batch: what a lost connection leaves open, this row tells. Until the commit it is locked, too."""
     instance, boot, number = statement.value(chain.instance), statement.value(chain.boot), statement.value(batch)
     if writes.begins_boot:
-        text = f"INSERT INTO boots (instance, boot, batch) VALUES ({instance}, {boot}, {number}::bigint) RETURNING 1"  # noqa: S608 - constants
+        text = (
+            f"INSERT INTO boots (instance, boot, batch) SELECT {instance}, {boot}, {number}::bigint"  # noqa: S608 - constants
+            f" FROM (SELECT 1) AS r{statement.after} RETURNING 1"
+        )
     else:
         text = (
-            f"UPDATE boots SET batch = {number}::bigint"  # noqa: S608 - constants
+            f"UPDATE boots SET batch = {number}::bigint FROM (SELECT 1) AS r{statement.after}"  # noqa: S608 - constants
             f" WHERE instance = {instance} AND boot = {boot} AND batch = {number}::bigint - 1 RETURNING 1"
         )
     statement.step("batches", text)
@@ -104,7 +157,7 @@ def _add(statement: _Statement, added: list[tuple[Stored, tuple[Hold, ...]]]) ->
         statement.step(
             "held",
             f"INSERT INTO holds (operation, {_names(_HOLD)}) SELECT added.number, {_names(_HOLD)}"  # noqa: S608 - constants
-            f" FROM {statement.rows((('id', 'text'), *_HOLD), holds)} JOIN added USING (id)",
+            f" FROM {statement.rows((('id', 'text'), *_HOLD), holds)}, added WHERE added.id = r.id",
         )
     return len(added)
 

@@ -1,12 +1,17 @@
 """A proxy before PostgreSQL that loses a connection at a chosen moment of a commit, as a network or a failover does."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from enum import Enum
 from urllib.parse import urlsplit
 
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 """A simple query (PostgreSQL's protocol, 55.7): type, length, text, NUL."""
+
+PREPARED = re.compile(rb"P.{4}([^\x00]+)\x00WITH [^\x00]*boots", re.DOTALL)
+RUN = re.compile(rb"B.{4}\x00([^\x00]+)\x00", re.DOTALL)
+"""A statement is prepared under a name, and bound by it to be run."""
 
 
 class Cut(Enum):
@@ -18,12 +23,17 @@ class Cut(Enum):
 
 
 class CommitProxy:
-    """Forwards everything; the next `cut` ends one connection at its COMMIT."""
+    """Forwards everything; the next `cut` ends one connection at its commit.
+
+    That is COMMIT, or, where a whole batch is one statement, that statement.
+    """
 
     def __init__(self, host, port):
         self.server = (host, port)
         self.cut = None
         self.cuts = 0
+        self.at_writes = True
+        """False where batches lock first: they write, and then send COMMIT."""
         self.refuse = False
         self.port = 0
 
@@ -32,10 +42,13 @@ class CommitProxy:
             writer.close()
             return
         up_reader, up_writer = await asyncio.open_connection(*self.server)
+        writing = set()
         answers = asyncio.ensure_future(self._answers(up_reader, writer))
         try:
             while data := await reader.read(1 << 16):
-                if COMMIT in data and self.cut is not None:
+                writing.update(PREPARED.findall(data))
+                commits = COMMIT in data or (self.at_writes and writing.intersection(RUN.findall(data)))
+                if commits and self.cut is not None:
                     await self._end(data, up_writer, writer, answers)
                     return
                 up_writer.write(data)

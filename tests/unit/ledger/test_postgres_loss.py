@@ -26,10 +26,12 @@ async def proxied(postgres_url):
     assert desk.checked() == ()
 
 
+@pytest.mark.parametrize("locked", [False, True])
 @pytest.mark.parametrize("cut", Cut)
-async def test_a_commit_whose_answer_is_lost_is_found_out(proxied, cut):
+async def test_a_commit_whose_answer_is_lost_is_found_out(proxied, cut, locked):
     """Once, whichever way it went: never twice, and never taken for the other."""
     proxy, desk = proxied
+    proxy.at_writes, desk.ledger._opened.writer._wary = not locked, 1_000 * locked
     for turn in range(4):
         proxy.cut = cut
         done = await asyncio.gather(*(desk.reserve(claims=[claim(limit=1_000)]) for _ in range(5)))
