@@ -83,6 +83,8 @@ def _terms(table: ModelTable) -> RouteTerms:
             burst=retry.burst,
             wait_ms_max=retry.wait_ms_max,
             first_delta_ms=retry.first_delta_ms,
+            hedge_after_ms=retry.hedge_after_ms,
+            hedge_same_target=retry.hedge_to == "same",
         ),
         breaker=BreakerTerms(
             failures=breaker.failures,

@@ -1,7 +1,8 @@
 """A governed model stream: who, may they, can they pay, stream it, settle what it took, prove it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -65,24 +66,31 @@ async def _answered(call: Governed, ask: ChatAsk, model: Model) -> AsyncGenerato
         call.ask = ask
         permit = await call.permit(ask)
         with call.passage.stages.stage("intent"):
-            admission = call.admission(permit, _demand(model, ask), CHAT_LEASE_MS)
-    reservation = await reserved(call, admission)
+            admission = call.admission(permit, _demand(model, ask, hedged=model.hedges), CHAT_LEASE_MS)
+    # A budget that has no room for a second prompt at once is none to refuse the call for: it goes without a hedge.
+    plain = partial(call.admission, permit, _demand(model, ask), CHAT_LEASE_MS) if model.hedges else None
+    reservation = await reserved(call, admission, plain)
     await unstopped(call, reservation, admission)
-    async with aclosing(_streamed(call, reservation, Tally(ask=ask, model=model))) as told:
+    hedged = model.hedges and reservation.operation == admission.operation
+    may_hedge = partial(call.may_hedge, reservation, admission) if hedged else None
+    async with aclosing(_streamed(call, reservation, Tally(ask=ask, model=model), may_hedge)) as told:
         async for event in told:
             yield event
 
 
-async def _streamed(call: Governed, reservation: Reservation, tally: Tally) -> AsyncGenerator[Told, None]:
+async def _streamed(
+    call: Governed, reservation: Reservation, tally: Tally, may_hedge: Callable[[], Awaitable[bool]] | None
+) -> AsyncGenerator[Told, None]:
     outcome: Outcome | None = None
     began_ns = call.at.clock.monotonic_ns()
     try:
-        async with aclosing(call.at.models.stream(reservation, call.passage.deadline_ns)) as chunks:
+        async with aclosing(call.at.models.stream(reservation, call.passage.deadline_ns, may_hedge)) as chunks:
             async for chunk in chunks:
                 waiting = not tally.started
                 tally.take(chunk)
-                if isinstance(chunk, Attempt) and chunk.fault is not None:
-                    call.tell("attempt.failed", target=chunk.target, fault=chunk.fault.value, ms=chunk.milliseconds)
+                if isinstance(chunk, Attempt) and chunk.code:
+                    event = "attempt.lost" if chunk.lost else "attempt.failed"
+                    call.tell(event, target=chunk.target, fault=chunk.code, ms=chunk.milliseconds)
                 if waiting and tally.started:
                     call.passage.stages.spend("first_chunk", call.at.clock.monotonic_ns() - began_ns)
                 if isinstance(chunk, Text | Thought | FunctionCall):
@@ -136,14 +144,16 @@ def _held(model: Model, thinking: Thinking, wanted: int) -> int:
     return min(wanted, max(model.typical_output_tokens, TYPICAL_LEAST))
 
 
-def _demand(model: Model, ask: ChatAsk) -> Demand:
+def _demand(model: Model, ask: ChatAsk, *, hedged: bool = False) -> Demand:
     """What the dearest target can cost, with the prompt once more for each attempt that may cost it for nothing."""
-    prompts = ask.input_tokens_bound * (1 + model.spoilt_max)
-    most = Usage(input_tokens=prompts, output_tokens=ask.max_output_tokens)
+    prompt = Usage(input_tokens=ask.input_tokens_bound)
+    answered = replace(prompt, output_tokens=ask.max_output_tokens)
+    spare = model.spoilt_max + hedged
     return Demand(
         amounts={
             Unit.CALLS: 1,
-            Unit.TOKENS: most.input_tokens + most.output_tokens,
-            Unit.COST: model.price.cost(most),
+            Unit.TOKENS: (1 + spare) * prompt.input_tokens + answered.output_tokens,
+            # Each attempt is charged by itself, and rounded up.
+            Unit.COST: model.price.cost(answered) + spare * model.price.cost(prompt),
         }
     )

@@ -1,7 +1,7 @@
 """One call on its way: the steps that every governed call takes, in the order in which they are taken."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from gateway.terms.evidence import Evidence, Facts, OperatorAct
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import IdempotencyKey, OperationId, RuleId
 from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
+from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Admission,
     Demand,
@@ -38,6 +39,9 @@ NEEDED_S: Final = COMMIT_RESERVE_S + UPSTREAM_RESERVE_S
 
 LOOK_AFTER_US: Final = 1_000_000
 """When an effect that is unknown or goes on is looked for first."""
+
+_OVER_BUDGET: Final = frozenset({f"budget.{Unit.TOKENS}", f"budget.{Unit.COST}"})
+"""Refusals of an amount that a smaller demand may fit under."""
 
 _LATE_S: Final = 0.001
 """A call that ends so shortly before its deadline was ended by it."""
@@ -144,11 +148,16 @@ class Governed:
             guards=demand.guards,
         )
 
-    async def admit(self, admission: Admission) -> Reservation | Replay:
-        """Can they pay: the first commit. To be run as an effect, so that a refusal is recorded without its caller."""
+    async def admit(self, admission: Admission, lesser: Callable[[], Admission] | None = None) -> Reservation | Replay:
+        """Can they pay: the first commit. To be run as an effect, so that a refusal is recorded without its caller.
+
+        Where a budget does not have what is asked for, the `lesser` admission is tried, if there is one.
+        """
         async with self.recorded():
             with self.passage.stages.stage("admit"):
                 verdict = await self.at.ledger.admit(admission)
+                if lesser is not None and isinstance(verdict, Refusal) and verdict.reason in _OVER_BUDGET:
+                    verdict = await self.at.ledger.admit(lesser())
             if isinstance(verdict, Refusal):
                 raise RefusedError(verdict)
         if isinstance(verdict, Reservation):
@@ -176,15 +185,25 @@ class Governed:
 
     async def stopped(self, reservation: Reservation, admission: Admission) -> Refusal | None:
         """Right before the effect, once more: why it must not leave after all. What cannot be read stops it."""
-        try:
-            with self.passage.stages.stage("stopped"):
-                refusal = await self.at.ledger.stopped(reservation, admission.care.halts)
-        except LedgerUnavailableError as error:
-            refusal = _UNREADABLE
-            self.tell("halt.unreadable", operation=reservation.operation, error=str(error))
+        with self.passage.stages.stage("stopped"):
+            refusal = await self._halted(reservation, admission)
         if refusal is not None:
             self.tell("call.stopped", operation=reservation.operation, reason=refusal.reason)
         return refusal
+
+    async def may_hedge(self, reservation: Reservation, admission: Admission) -> bool:
+        """The same, before a second request of the call leaves: it is an effect like the first one."""
+        refusal = await self._halted(reservation, admission)
+        if refusal is not None:
+            self.tell("hedge.stopped", operation=reservation.operation, reason=refusal.reason)
+        return refusal is None
+
+    async def _halted(self, reservation: Reservation, admission: Admission) -> Refusal | None:
+        try:
+            return await self.at.ledger.stopped(reservation, admission.care.halts)
+        except LedgerUnavailableError as error:
+            self.tell("halt.unreadable", operation=reservation.operation, error=str(error))
+            return _UNREADABLE
 
     def _settlement(self, reservation: Reservation, outcome: Outcome) -> Settlement:
         record = self.at.recorder.outcome(self.evidence(reservation.operation, reservation.permit.rules), outcome)

@@ -49,9 +49,9 @@ def prompted(call: Governed, request: PromptRequest) -> tuple[Model, Prompt]:
     return model, prompt
 
 
-async def reserved(call: Governed, admission: Admission) -> Reservation:
-    """Admit. A caller that leaves while the commit is under way leaves no hold behind."""
-    admitting = call.at.effects.start(call.admit(admission))
+async def reserved(call: Governed, admission: Admission, lesser: Callable[[], Admission] | None = None) -> Reservation:
+    """Admit; see `Governed.admit`. A caller that leaves while the commit is under way leaves no hold behind."""
+    admitting = call.at.effects.start(call.admit(admission, lesser))
     try:
         verdict = await asyncio.shield(admitting)
     except asyncio.CancelledError:

@@ -1,7 +1,7 @@
 """What a call needs of each station, and the value that joins them."""
 
 from asyncio import Event, Future
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -115,10 +115,17 @@ class Models(Protocol):
         """Tokens of the prompt, if a count of the upstream's is known; asks nobody."""
         ...
 
-    def stream(self, reservation: Reservation, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
+    def stream(
+        self,
+        reservation: Reservation,
+        deadline_ns: int | None,
+        may_hedge: Callable[[], Awaitable[bool]] | None = None,
+    ) -> AsyncGenerator[Routed, None]:
         """The answer as it comes, and what was tried; raises `UpstreamError`. Closing it aborts the upstream.
 
         `deadline_ns` is on the clock's monotonic scale: nothing is tried again that could not end before it.
+        `may_hedge` is given where the hold covers one more prompt, and asked right before a second request goes out
+        beside the first one.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,7 +21,7 @@ from gateway.terms.conversation import (
     estimated_tokens,
 )
 from gateway.terms.faults import UNSPENT, Fault, UpstreamError
-from gateway.terms.models import DatedPrice, Model
+from gateway.terms.models import DatedPrice, Model, Price
 from gateway.terms.money import MicroUsd, Unit
 from gateway.terms.operations import Failed, Failure, Succeeded
 
@@ -39,12 +40,15 @@ class Tally:
     model: Model
     started: bool = False
     """Whether a chunk of an answer came."""
-    attempts: tuple[Attempt, ...] = ()
+    _attempts: list[Attempt] = field(default_factory=list)
     _asked: DatedPrice | None = None
     """The price of the target that is asked or answers; None while nobody is."""
-    _spoilt_tokens: int = 0
-    """The prompts of attempts that may have cost them, though no answer came."""
-    _spoilt_cost: int = 0
+    _beside: DatedPrice | None = None
+    """The price of the one that is asked beside it, or alone where the first one has failed."""
+    _asked_name: str = ""
+    _beside_name: str = ""
+    _spoilt: dict[int, DatedPrice] = field(default_factory=dict)
+    """The attempts, by their places, that may have cost their prompts though no answer came of them."""
     _told: Usage | None = None
     _bytes: int = 0
     """Since the upstream last told its usage."""
@@ -54,7 +58,7 @@ class Tally:
     def take(self, chunk: Routed) -> None:
         """Count a chunk, or an attempt."""
         if isinstance(chunk, Asking):
-            self._asked = self.model.dated_price(chunk.target)
+            self._ask(chunk)
             return
         if isinstance(chunk, Attempt):
             self._attempted(chunk)
@@ -86,14 +90,20 @@ class Tally:
     @property
     def usage(self) -> Usage:
         """What to charge now: the upstream's word, and for what came after it more than that can have been."""
-        usage, spoilt = self._answered, self._spoilt_tokens
+        usage, spoilt = self._answered, sum(prompt.input_tokens for prompt, _ in self._prompts())
         return replace(usage, input_tokens=usage.input_tokens + spoilt, estimated=usage.estimated or spoilt > 0)
 
     @property
     def cost(self) -> MicroUsd:
         """The price of the usage, each attempt at that of its own target."""
-        answered = 0 if self._asked is None else self._asked.price.cost(self._answered)
-        return MicroUsd(answered + self._spoilt_cost)
+        paid = self._paid
+        answered = 0 if paid is None else paid.price.cost(self._answered)
+        return MicroUsd(answered + sum(price.cost(prompt) for prompt, price in self._prompts()))
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What was tried and has ended, with what is charged for it."""
+        return tuple(self._charged(place, attempt) for place, attempt in enumerate(self._attempts))
 
     def ended(self) -> Ending:
         """How the answer ended; raises `UpstreamError` where it only stopped."""
@@ -129,7 +139,7 @@ class Tally:
     @property
     def _answered(self) -> Usage:
         """What the target that is asked has taken."""
-        if self._asked is None:
+        if self._paid is None:
             return Usage()
         if self._told is None:
             return Usage(input_tokens=self.ask.input_tokens_bound, output_tokens=self._counted(0), estimated=True)
@@ -137,15 +147,58 @@ class Tally:
             return self._told
         return replace(self._told, output_tokens=self._counted(self._told.output_tokens), estimated=True)
 
+    @property
+    def _paid(self) -> DatedPrice | None:
+        """The price of what came, or may come yet; of two that are asked, the first one's."""
+        return self._asked or self._beside
+
+    def _ask(self, asking: Asking) -> None:
+        price = self.model.dated_price(asking.target)
+        if asking.hedge:
+            self._beside, self._beside_name = price, asking.target
+        else:
+            self._asked, self._asked_name = price, asking.target
+
     def _attempted(self, attempt: Attempt) -> None:
-        self.attempts += (attempt,)
-        if attempt.fault is None or self._asked is None:
+        self._attempts.append(attempt)
+        price = self._beside if attempt.hedge else self._asked
+        if not attempt.code:
+            self._asked, self._beside = price, None
             return
-        if attempt.fault not in UNSPENT:
-            prompt = Usage(input_tokens=self.ask.input_tokens_bound)
-            self._spoilt_tokens += prompt.input_tokens
-            self._spoilt_cost += self._asked.price.cost(prompt)
-        self._asked = None
+        if price is None:
+            return
+        if attempt.lost or attempt.fault not in UNSPENT:
+            self._spoilt[len(self._attempts) - 1] = price
+        if attempt.hedge:
+            self._beside = None
+        else:
+            self._asked = None
+
+    def _prompts(self) -> Iterator[tuple[Usage, Price]]:
+        """The prompts that no answer came of, or not to be told yet which of two it will be."""
+        for place, price in self._spoilt.items():
+            yield self._spoilt_prompt(place), price.price
+        if self._asked is not None and self._beside is not None:
+            yield Usage(input_tokens=self.ask.input_tokens_bound), self._beside.price
+
+    def _spoilt_prompt(self, place: int) -> Usage:
+        """What an attempt without an answer may be billed for: its whole prompt, known or not more than its bound.
+
+        One that was aborted had taken it, and what the answering target counted it has as well by the same tokenizer.
+        """
+        tokens, told, tokenizers = self.ask.input_tokens_bound, self._told, self.model.tokenizers
+        spoilt, last = self._attempts[place], self._attempts[-1]
+        alike = spoilt.target in tokenizers and tokenizers[spoilt.target] == tokenizers.get(last.target)
+        if spoilt.lost and alike and told is not None and not told.estimated and told.input_tokens:
+            tokens = min(tokens, told.input_tokens)
+        return Usage(input_tokens=tokens)
+
+    def _charged(self, place: int, attempt: Attempt) -> Attempt:
+        if place not in self._spoilt:
+            return attempt
+        prompt = self._spoilt_prompt(place)
+        cost = self._spoilt[place].price.cost(prompt)
+        return replace(attempt, charged_tokens=prompt.input_tokens, charged_cost=cost)
 
     def _cut(self, ending: Ending) -> Ending:
         """The ending; one at the bound of what is held, where the caller's bound is higher, is the hold's."""
@@ -158,7 +211,7 @@ class Tally:
         return max(told, min(told + self._bytes, self.ask.max_output_tokens))
 
     def _charges(self) -> tuple[tuple[Unit, int], ...]:
-        if self._asked is None and not self._spoilt_tokens:
+        if self._paid is None and not self._spoilt:
             return ()
         usage = self.usage
         return (
@@ -170,17 +223,21 @@ class Tally:
     def _account(self) -> dict[str, object]:
         """What it took, at which price, what was tried for it, and what was to be expected before."""
         usage = self.usage
-        return {
+        account: dict[str, object] = {
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "thinking_tokens": usage.thinking_tokens,
             "cached_tokens": usage.cached_tokens,
             "usage_estimated": usage.estimated,
             "cost_micro_usd": self.cost,
-            "price": None if self._asked is None else _price_fields(self._asked),
+            "price": None if self._paid is None else _price_fields(self._paid),
             "attempts": [_attempt_fields(attempt) for attempt in self.attempts],
             "estimate": self._estimate(),
         }
+        if self._beside is not None:
+            # Cut while nobody had answered yet: each of them may be billed, and neither has ended as an attempt.
+            account["in_flight"] = [*([self._asked_name] if self._asked is not None else ()), self._beside_name]
+        return account
 
     def _estimate(self) -> dict[str, object]:
         counted, typical = self.ask.input_tokens_counted, self.model.typical_output_tokens
@@ -202,5 +259,13 @@ def _price_fields(dated: DatedPrice) -> dict[str, object]:
 
 
 def _attempt_fields(attempt: Attempt) -> dict[str, object]:
-    fault = "" if attempt.fault is None else attempt.fault.value
-    return {"target": attempt.target, "fault": fault, "milliseconds": attempt.milliseconds}
+    fields: dict[str, object] = {
+        "target": attempt.target,
+        "fault": attempt.code,
+        "milliseconds": attempt.milliseconds,
+    }
+    if attempt.hedge:
+        fields["hedge"] = True
+    if attempt.charged_tokens:
+        fields |= {"charged_input_tokens": attempt.charged_tokens, "charged_cost_micro_usd": attempt.charged_cost}
+    return fields

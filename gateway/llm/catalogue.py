@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 
 from gateway.llm.history import history_faults
-from gateway.llm.route import Route
+from gateway.llm.route import MayHedge, Route
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
@@ -54,12 +54,14 @@ class ModelCatalogue:
         """See `gateway.call.stations.Models`."""
         return self._routes[model.name].counted(conversation)
 
-    def stream(self, reservation: Reservation, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
+    def stream(
+        self, reservation: Reservation, deadline_ns: int | None, may_hedge: MayHedge | None = None
+    ) -> AsyncGenerator[Routed, None]:
         """The route's own generator, so that closing it aborts at once; see `gateway.call.stations.Models`."""
         ask = reservation.permit.ask
         if not isinstance(ask, ChatAsk):
             raise TypeError("a stream needs the reservation of a chat")
-        return self._routes[ask.model].stream(ask, f"call-{reservation.operation[-8:]}", deadline_ns)
+        return self._routes[ask.model].stream(ask, f"call-{reservation.operation[-8:]}", deadline_ns, may_hedge)
 
     async def count(self, reservation: Reservation, deadline_ns: int | None) -> TokenCount:
         """See `gateway.call.stations.Models`."""

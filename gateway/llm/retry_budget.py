@@ -21,6 +21,10 @@ class RetryTerms:
     """A retry that has to wait longer is not made."""
     first_delta_ms: int = 0
     """An attempt without any answer for so long is given up for another one; 0: never."""
+    hedge_after_ms: int = 0
+    """Beside an attempt without any answer for so long, another target is asked, once in a call; 0: never."""
+    hedge_same_target: bool = False
+    """Of a model with one target, that one is asked again. Else a hedge goes to another target, or nowhere."""
 
     @property
     def spoilt_max(self) -> int:
@@ -29,7 +33,7 @@ class RetryTerms:
 
 
 class RetryBudget:
-    """Earned by calls, spent by retries; shared by all calls of a route."""
+    """Earned by calls, spent by retries and hedges; shared by all calls of a route."""
 
     __slots__ = ("_left", "_most", "_share")
 

@@ -1,21 +1,24 @@
 """A route: what a model name stands for, its targets with what is known of them, and one call's way over them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from gateway.llm.breaker import BreakerTerms
 from gateway.llm.content_key import content_key
 from gateway.llm.counts import Counts
 from gateway.llm.output_sizes import OutputSizes
+from gateway.llm.race import Race
 from gateway.llm.retry_budget import RetryBudget, RetryTerms
 from gateway.llm.standing import Standing, Target, standings
-from gateway.llm.tries import GivenUpError, Surroundings, Tries, Trying
+from gateway.llm.tries import FINAL, GivenUpError, Surroundings, Tries, Trying
 from gateway.llm.upstream import Upstream
 from gateway.terms.asks import ChatAsk, CountAsk
-from gateway.terms.clock import Clock, SystemChance, system_sleep
+from gateway.terms.clock import Clock, Sleep, SystemChance, system_sleep
 from gateway.terms.conversation import (
     Asking,
     Chunk,
@@ -31,6 +34,9 @@ from gateway.terms.conversation import (
 from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.models import DatedPrice, Model, dearest, valid_price
 from gateway.terms.verdict import Kind, Refusal
+
+MayHedge = Callable[[], Awaitable[bool]]
+"""Whether a second request may go out beside the first one, now: the last look at what can stop it."""
 
 _WHOLE: Final = frozenset({Finish.STOP, Finish.TOOL_CALLS})
 """Endings of answers that are as long as the model wanted them."""
@@ -48,8 +54,13 @@ class Route:
     """Streams and counts with the targets of one model. Its state is this process's, and shared by all calls."""
 
     def __init__(self, model: Model, targets: Sequence[Target], terms: RouteTerms, around: Surroundings) -> None:
-        """`model` is what callers see; its price, targets and `spoilt_max` are filled in from the targets and terms."""
-        self._model = replace(model, spoilt_max=terms.retry.spoilt_max)
+        """`model` is what callers see; the rest of it is filled in from the targets and terms."""
+        self._model = replace(
+            model,
+            spoilt_max=terms.retry.spoilt_max,
+            hedges=terms.retry.hedge_after_ms > 0,
+            tokenizers=MappingProxyType({target.name: target.tokenizer for target in targets}),
+        )
         self._terms = terms
         self._around = around
         self._standings = standings(targets, terms.breaker)
@@ -94,12 +105,20 @@ class Route:
         counts = [tokens for tokens in known if tokens is not None]
         return max(counts) if len(counts) == len(known) else None
 
-    async def stream(self, ask: ChatAsk, call_ids: str, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
+    def stream(
+        self, ask: ChatAsk, call_ids: str, deadline_ns: int | None, may_hedge: MayHedge | None = None
+    ) -> AsyncGenerator[Routed, None]:
         """Each attempt, and the answer as it comes; ends with one `Ending` or raises the last attempt's fault.
 
         No attempt is made after the first chunk, nor one that could not answer before the deadline (on the clock's
-        monotonic scale). Closing it aborts the request at once.
+        monotonic scale). Closing it aborts all requests at once. Without `may_hedge` there is only one at a time: it
+        is asked right before another one is sent.
         """
+        if may_hedge is None or not self._model.hedges:
+            return self._one_by_one(ask, call_ids, deadline_ns)
+        return self._hedged(ask, call_ids, deadline_ns, may_hedge)
+
+    async def _one_by_one(self, ask: ChatAsk, call_ids: str, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
         tries = self._tries(self._able(ask.conversation))
         trying = tries.first()
         while True:
@@ -126,7 +145,48 @@ class Route:
             if trying.answered:
                 raise failure
             yield told
-            trying = await tries.again(trying, failure, deadline_ns)
+            tries.failed(trying, failure)
+            trying = await tries.again(failure, deadline_ns)
+
+    async def _hedged(
+        self, ask: ChatAsk, call_ids: str, deadline_ns: int | None, may_hedge: MayHedge
+    ) -> AsyncGenerator[Routed, None]:
+        """The same, with one attempt in the call that may have another one beside it until either has an answer."""
+        tries = self._tries(self._able(ask.conversation))
+        trying = tries.first()
+        while True:
+            failures: list[UpstreamError] = []
+            async with Race(self._first) as race:
+                race.start(trying, _opened(trying, ask, call_ids))
+                yield Asking(target=trying.standing.target.name)
+                if await self._slow(race, partial(tries.may_hedge, trying, deadline_ns), may_hedge):
+                    hedge = tries.hedge(trying, deadline_ns)
+                    if hedge is not None:
+                        race.start(hedge, _opened(hedge, ask, call_ids))
+                        yield Asking(target=hedge.standing.target.name, hedge=True)
+                while (lane := await race.ended()) is not None and (fault := lane.fault) is not None:
+                    # The first attempt's fault is the call's, as it is without a hedge.
+                    failures.insert(len(failures) if lane.trying.hedge else 0, fault)
+                    tries.failed(lane.trying, fault)
+                    yield lane.trying.fail(fault)
+                if lane is not None:
+                    for lost in await race.won():
+                        yield lost
+                    yield lane.trying.answer()
+                    yield lane.chunk
+                    usage: Usage | None = None
+                    try:
+                        async for chunk in lane.chunks:
+                            if isinstance(chunk, Usage):
+                                usage = chunk
+                            elif isinstance(chunk, Ending):
+                                self._ended(ask, chunk, usage)
+                            yield chunk
+                    except UpstreamError as error:
+                        lane.trying.fail(error)
+                        raise
+                    return
+            trying = await tries.again(_of_both(failures), deadline_ns)
 
     async def count(self, ask: CountAsk, deadline_ns: int | None) -> TokenCount:
         """Tokens of a prompt: as kept, or as a target counts them, or estimated where none has a count."""
@@ -144,7 +204,8 @@ class Route:
                 failure = error
             finally:
                 trying.leave()
-            trying = await tries.again(trying, failure, deadline_ns)
+            tries.failed(trying, failure)
+            trying = await tries.again(failure, deadline_ns)
 
     def _able(self, conversation: Conversation) -> list[Standing]:
         """Those that can do what is asked."""
@@ -154,6 +215,11 @@ class Route:
         if not able:
             raise UpstreamError(Fault.REFUSED, "no target of the route can do what is asked")
         return Tries(able, self._terms.retry, self._budget, self._around)
+
+    async def _slow(self, race: Race, possible: Callable[[], bool], may_hedge: MayHedge) -> bool:
+        """Whether the time for a second attempt has come, and it may be sent; back as soon as the first one ends."""
+        waited = await race.before(_after(self._around.sleep, self._terms.retry.hedge_after_ms / 1_000))
+        return waited is not None and possible() and await race.before(may_hedge()) is True
 
     async def _first(self, chunks: AsyncGenerator[Chunk, None]) -> Chunk:
         """The first chunk of an answer; raises `UpstreamError`."""
@@ -196,6 +262,21 @@ class Route:
             bound = prompt_tokens_bound(ask.conversation, self._model.inputs)
             return TokenCount(tokens=estimated_tokens(bound), estimated=True)
         return TokenCount(tokens=tokens)
+
+
+def _opened(trying: Trying, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:
+    target = trying.standing.target
+    return target.upstream.stream(target.model, ask, call_ids)
+
+
+async def _after(sleep: Sleep, seconds: float) -> bool:
+    await sleep(seconds)
+    return True
+
+
+def _of_both(failures: Sequence[UpstreamError]) -> UpstreamError:
+    """What the failure of both comes to: what is of the request itself, or else what the first attempt met."""
+    return next((error for error in failures if error.fault in FINAL), failures[0])
 
 
 def sole(model: Model, upstream: Upstream, clock: Clock, terms: RouteTerms | None = None) -> Route:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.llm.breaker import Entry
+from gateway.llm.breaker import Standing as BreakerStanding
 from gateway.llm.retry_budget import RetryBudget, RetryTerms
 from gateway.llm.standing import AILING, Standing, next_standing
 from gateway.terms.clock import Chance, Clock, Sleep
@@ -45,10 +46,11 @@ class GivenUpError(UpstreamError):
 class Trying:
     """One attempt on its way. Whatever ends it tells the breaker, once."""
 
-    __slots__ = ("_around", "_began_ns", "_entry", "answered", "standing")
+    __slots__ = ("_around", "_began_ns", "_entry", "answered", "hedge", "standing")
 
-    def __init__(self, standing: Standing, entry: Entry, around: Surroundings) -> None:
+    def __init__(self, standing: Standing, entry: Entry, around: Surroundings, *, hedge: bool = False) -> None:
         self.standing = standing
+        self.hedge = hedge
         self.answered = False
         self._entry: Entry | None = entry
         self._around = around
@@ -82,9 +84,20 @@ class Trying:
             self.standing.breaker.left(self._entry)
         self._entry = None
 
-    def _attempt(self, fault: Fault | None) -> Attempt:
+    def lose(self) -> Attempt:
+        """Another one answered first, and it is aborted: its breaker learns nothing of that."""
+        self.leave()
+        return self._attempt(None, lost=True)
+
+    def _attempt(self, fault: Fault | None, *, lost: bool = False) -> Attempt:
         spent_ns = self._around.clock.monotonic_ns() - self._began_ns
-        return Attempt(target=self.standing.target.name, fault=fault, milliseconds=spent_ns // _MS)
+        return Attempt(
+            target=self.standing.target.name,
+            fault=fault,
+            milliseconds=spent_ns // _MS,
+            hedge=self.hedge,
+            lost=lost,
+        )
 
 
 class Tries:
@@ -97,6 +110,7 @@ class Tries:
         self._budget = budget
         self._around = around
         self._made = 0
+        self._hedged = False
         self._spoilt = 0
         """Attempts whose input the upstream may charge although no answer came."""
         budget.called()
@@ -113,9 +127,15 @@ class Tries:
             raise UpstreamError(Fault.QUOTA, "the upstream said when to come again", retry_after_ms=_ms(named_ns))
         return self._trying(found)
 
-    async def again(self, trying: Trying, error: UpstreamError, deadline_ns: int | None) -> Trying:
-        """The attempt after one that met this fault, when its time has come; raises the fault where none is made."""
-        self._count(trying.standing, error)
+    def failed(self, trying: Trying, error: UpstreamError) -> None:
+        """Take note of an attempt that met this fault before its first chunk; each once."""
+        self._spoilt += error.fault not in UNSPENT
+        if error.fault in ELSEWHERE and trying.standing in self._able:
+            place = self._able.index(trying.standing)
+            del self._able[place], self._asked[place]
+
+    async def again(self, error: UpstreamError, deadline_ns: int | None) -> Trying:
+        """The attempt after those that failed, when its time has come; raises this fault where none is made."""
         now_ns = self._around.clock.monotonic_ns()
         found = self._next(now_ns)
         if error.fault in FINAL or found is None or self._spent():
@@ -131,26 +151,50 @@ class Tries:
                 raise error
         return self._trying(found)
 
+    def may_hedge(self, slow: Trying, deadline_ns: int | None) -> bool:
+        """Whether another target could be asked now beside this attempt, the retry budget apart."""
+        return self._beside(slow, deadline_ns) is not None
+
+    def hedge(self, slow: Trying, deadline_ns: int | None) -> Trying | None:
+        """A second attempt beside this one, once in a call and out of the retry budget; None where none is made."""
+        found = self._beside(slow, deadline_ns)
+        if found is None or not self._budget.take():
+            return None
+        self._hedged = True
+        return self._trying(found, hedge=True)
+
+    def _beside(self, slow: Trying, deadline_ns: int | None) -> Standing | None:
+        """The next one in the route's order that is well, has quota, and was not asked in this call.
+
+        A half-open breaker's one trial is not for an attempt that may be aborted before it has shown anything.
+        """
+        now_ns = self._around.clock.monotonic_ns()
+        if self._hedged or (deadline_ns is not None and now_ns + _NEEDED_NS > deadline_ns):
+            return None
+        same = self._terms.hedge_same_target and self._able == [slow.standing]
+        well = [
+            one
+            for one, asked in zip(self._able, self._asked, strict=True)
+            if (same or not asked)
+            and one.breaker.standing(now_ns) is BreakerStanding.CLOSED
+            and not one.cooling.left_ns(now_ns)
+        ]
+        return next_standing(well, [0] * len(well), now_ns, self._around.chance)
+
     def _next(self, now_ns: int) -> Standing | None:
         return next_standing(self._able, self._asked, now_ns, self._around.chance)
 
-    def _trying(self, standing: Standing) -> Trying:
+    def _trying(self, standing: Standing, *, hedge: bool = False) -> Trying:
         self._made += 1
         self._asked[self._able.index(standing)] += 1
         entry = standing.breaker.enter(self._around.clock.monotonic_ns())
         if entry is None:
             raise UpstreamError(Fault.BREAKER, "the breaker is open")
-        return Trying(standing, entry, self._around)
-
-    def _count(self, standing: Standing, error: UpstreamError) -> None:
-        self._spoilt += error.fault not in UNSPENT
-        if error.fault in ELSEWHERE:
-            place = self._able.index(standing)
-            del self._able[place], self._asked[place]
+        return Trying(standing, entry, self._around, hedge=hedge)
 
     def _spent(self) -> bool:
         """Whether the call has had its attempts, or more of them may have cost something than is held for."""
-        return self._made >= self._terms.attempts or self._spoilt > self._terms.spoilt_max
+        return self._made >= self._terms.attempts or self._spoilt > self._terms.spoilt_max + self._hedged
 
     def _wait_ns(self, standing: Standing, now_ns: int) -> int:
         before = self._asked[self._able.index(standing)]

@@ -167,8 +167,14 @@ def _turn_end(ended: TurnEnded) -> TurnEnd:
 
 
 def _attempt(attempt: Attempted) -> Attempt:
-    fault = "" if attempt.fault is None else attempt.fault.value
-    return Attempt(target=attempt.target, fault=fault, milliseconds=attempt.milliseconds)
+    return Attempt(
+        target=attempt.target,
+        fault=attempt.code,
+        milliseconds=attempt.milliseconds,
+        hedge=attempt.hedge,
+        charged_input_tokens=attempt.charged_tokens,
+        charged_cost_micro_usd=attempt.charged_cost,
+    )
 
 
 def _model(model: ConfiguredModel) -> Model:

@@ -74,6 +74,8 @@ class RetryTable(Table, frozen=True, kw_only=True):
     burst: int = 10
     wait_ms_max: int = 5_000
     first_delta_ms: int = 0
+    hedge_after_ms: int = 0
+    hedge_to: Literal["other", "same"] = "other"
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
@@ -82,6 +84,17 @@ class RetryTable(Table, frozen=True, kw_only=True):
         yield from range_faults("burst", self.burst, 0, 1_000)
         yield from range_faults("wait_ms_max", self.wait_ms_max, 0, 60_000)
         yield from range_faults("first_delta_ms", self.first_delta_ms, 0, 600_000)
+        yield from range_faults("hedge_after_ms", self.hedge_after_ms, 0, 600_000)
+        yield from self._hedge_faults()
+
+    def _hedge_faults(self) -> Iterator[str]:
+        """What would keep every hedge from being sent."""
+        if self.hedge_to == "same" and not self.hedge_after_ms:
+            yield "hedge_to: nothing is hedged: write hedge_after_ms too, or leave it out"
+        if self.hedge_after_ms and not self.burst:
+            yield "burst: a hedge is paid like a retry: write 1 or more, or leave hedge_after_ms out"
+        if 0 < self.first_delta_ms <= self.hedge_after_ms:
+            yield "hedge_after_ms: the target is given up before: write less than first_delta_ms"
 
 
 class BreakerTable(Table, frozen=True, kw_only=True):
@@ -123,7 +136,6 @@ class ModelTable(Table, frozen=True, kw_only=True):
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
     hold: Literal["bound", "typical"] = "bound"
-    hedging: Literal["off"] = "off"
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
@@ -161,6 +173,11 @@ class ModelTable(Table, frozen=True, kw_only=True):
         yield from twice_faults("targets: the name", [target.name for target in self.targets])
         if len(self.targets) > TARGETS_MAX:
             yield f"targets: there are {len(self.targets)}: write at most {TARGETS_MAX}"
+        same = self.retry.hedge_to == "same"
+        if self.retry.hedge_after_ms and not same and len(self.targets) < 2:
+            yield 'retry.hedge_after_ms: there is no other target: write a second one, or hedge_to = "same"'
+        if same and len(self.targets) > 1:
+            yield "retry.hedge_to: there are other targets, which are asked then: leave it out"
 
 
 Priced = PriceTable | TargetTable | ModelTable

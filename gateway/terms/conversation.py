@@ -7,6 +7,12 @@ from typing import Final
 
 from gateway.terms.faults import Fault
 from gateway.terms.inputs import NO_INPUTS, FileData, Guard, Harm, InlineData, Inputs
+from gateway.terms.money import MicroUsd
+
+LOST: Final = "hedge.lost"
+"""In the place of a fault: of two attempts at once, the other one answered first."""
+
+_FREE: Final = MicroUsd(0)
 
 
 class Speaker(StrEnum):
@@ -195,6 +201,8 @@ class Asking:
     """A request goes out to a target of the route now."""
 
     target: str
+    hedge: bool = False
+    """Beside another one that has no answer yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +212,21 @@ class Attempt:
     target: str
     fault: Fault | None
     milliseconds: int
-    """From the request to its fault or its first chunk."""
+    """From the request to its fault, its first chunk, or its abort."""
+    hedge: bool = False
+    """It was sent beside another one, which was slow."""
+    lost: bool = False
+    """It was aborted, because the other one answered first. That is no fault of its upstream's."""
+    charged_tokens: int = 0
+    """Of its prompt, where it gave no answer and may be billed all the same. Estimated: no upstream told."""
+    charged_cost: MicroUsd = _FREE
+
+    @property
+    def code(self) -> str:
+        """Why it gave no answer, as callers and records are told; empty if it did."""
+        if self.lost:
+            return LOST
+        return "" if self.fault is None else self.fault.value
 
 
 Routed = Chunk | Asking | Attempt

@@ -1,7 +1,7 @@
 """A model as the operator configured it, and what its tokens cost."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -83,6 +83,10 @@ class Model:
     """The targets that may answer, with their prices at the time of the call. Empty: one, at `price`."""
     spoilt_max: int = 0
     """After so many attempts that may have cost their input another one is made; the hold covers them."""
+    hedges: bool = False
+    """A second request may go out beside a slow one, where the hold covers its prompt too."""
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
+    """By target: those with the same one count the same tokens."""
     typical_output_tokens: int | None = None
     """Of twenty answers, nineteen have no more than about so many output tokens; None while too few are known."""
     holds_typical: bool = False

@@ -3,20 +3,32 @@
 import asyncio
 import json
 from collections import Counter
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from made_routes import MostChance, SeededChance, Waits
+from made_routes import SeededChance
+from routed import (
+    CHEAP,
+    DEAR,
+    TEN,
+    A,
+    B,
+    C,
+    Plan,
+    always,
+    asked,
+    attempts,
+    closed_of,
+    recorded_attempts,
+    routed,
+    standing,
+)
 from served import served
-from whole import FLASH, agent, budget, eventually, prompt, refusal, world
+from whole import FLASH, eventually, prompt, refusal, world
 
 from gateway.call.converse import Closed
 from gateway.llm.breaker import BreakerTerms, Standing
 from gateway.llm.retry_budget import RetryTerms
-from gateway.llm.route import Route, RouteTerms
-from gateway.llm.standing import Target
-from gateway.llm.tries import Surroundings
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import (
     Asking,
@@ -29,79 +41,17 @@ from gateway.terms.conversation import (
     prompt_tokens_bound,
 )
 from gateway.terms.faults import Fault
-from gateway.terms.models import DatedPrice, Price
+from gateway.terms.models import DatedPrice
 from gateway.terms.verdict import Kind
 from generated.agentic.gateway.v1 import ChatRequest, Content, CountTokensRequest, ListModelsRequest, Part, Role
 
-A, B, C = "gemini-3.5-flash", "gemini-3.6-flash", "gemini-3.7-flash"
-BUDGETS = (budget("calls", 10_000), budget("tokens", 10**9), budget("cost_micro_usd", 10**12))
-TEN = "@pace deltas=10 interval_ms=0 size=2\nTell me something."
-CHEAP = Price(input=300_000, output=2_500_000, cached=75_000)
-DEAR = Price(input=3_000_000, output=25_000_000, cached=750_000)
 DAY_US = 86_400_000_000
-
-
-def always(price):
-    return (DatedPrice(valid_from="", from_unix_us=0, price=price),)
-
-
-@dataclass
-class Plan:
-    """A route as a test wants it."""
-
-    targets: tuple = ((A, {}), (B, {"order": 2}))
-    retry: RetryTerms = field(default_factory=lambda: RetryTerms(attempts=2))
-    breaker: BreakerTerms = field(default_factory=lambda: BreakerTerms(failures=3, open_ms=5_000))
-    chance: object = None
-    model: object = FLASH
 
 
 @pytest.fixture
 async def around():
     async with world() as outside:
         yield outside
-
-
-@asynccontextmanager
-async def routed(around, folder, plan):
-    """A gateway whose model `flash` is this route; gives it, the route and the waits."""
-    waits, made = Waits(around.clock.pass_s), []
-
-    def routes(upstream):
-        targets = [
-            Target(
-                **{"name": name, "prices": always(CHEAP), "tokenizer": name} | more,
-                model=replace(plan.model, upstream_id=name),
-                upstream=upstream,
-            )
-            for name, more in plan.targets
-        ]
-        surroundings = Surroundings(clock=around.clock, chance=plan.chance or MostChance(), sleep=waits)
-        made.append(Route(plan.model, targets, RouteTerms(retry=plan.retry, breaker=plan.breaker), surroundings))
-        return {plan.model.name: made[0]}
-
-    async with around.gateway(folder, [agent(budgets=BUDGETS)], routes=routes) as whole:
-        yield whole, made[0], waits
-
-
-def attempts(closed):
-    return [(one.target, one.fault and one.fault.value) for one in closed.attempts]
-
-
-def recorded_attempts(whole):
-    """Of the last outcome, however it ended."""
-    record = whole.told("outcome")[-1]
-    account = json.loads(record.get("account") or record["result"])
-    return [(one["target"], one["fault"]) for one in account["attempts"]]
-
-
-def asked(around):
-    """Which models the upstream was asked for a stream."""
-    return [entry.model for entry in around.vertex.journal.entries if "streamGenerateContent" in entry.path]
-
-
-async def closed_of(whole, text=TEN, **options):
-    return (await whole.converse(text, **options))[-1]
 
 
 @pytest.mark.parametrize(
@@ -179,11 +129,6 @@ async def test_neither_quotas_nor_refused_credentials_open_a_breaker(around, tmp
         for _ in range(10):
             await refusal(whole.converse(TEN))
         assert standing(route, around) == [Standing.CLOSED]
-
-
-def standing(route, around):
-    now_ns = around.clock.monotonic_ns()
-    return [one.breaker.standing(now_ns) for one in route._standings]
 
 
 async def test_a_breaker_opens_spares_its_target_lets_one_try_and_closes(around, tmp_path):

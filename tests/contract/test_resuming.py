@@ -260,8 +260,8 @@ async def test_the_window_and_what_is_ahead_are_bounded_and_slow_the_model(aroun
         taken = []
         stream = whole.stations.models.stream
 
-        async def counted(reservation, deadline_ns):
-            async with aclosing(stream(reservation, deadline_ns)) as chunks:
+        async def counted(reservation, deadline_ns, may_hedge):
+            async with aclosing(stream(reservation, deadline_ns, may_hedge)) as chunks:
                 async for chunk in chunks:
                     taken.append(chunk)
                     yield chunk

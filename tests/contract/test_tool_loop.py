@@ -426,7 +426,7 @@ async def looped(whole, request, caller="trader"):
 def saying(turns, prompts, **tools):
     """For `wrapped`: a model that says these chunks turn by turn, and keeps what it was asked."""
 
-    async def stream(reservation, deadline_ns):
+    async def stream(reservation, deadline_ns, may_hedge):
         prompts.append(reservation.permit.ask)
         for chunk in turns[len(prompts) - 1]:
             yield chunk

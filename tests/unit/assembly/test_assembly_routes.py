@@ -71,6 +71,16 @@ def test_a_model_of_one_place_is_asked_once_and_one_of_several_once_for_each(tmp
     assert plain[ModelName("pro")].model_at(Clock(0).unix_us()).spoilt_max == 1
 
 
+def test_a_hedge_is_wanted_by_the_file_or_never_sent(tmp_path):
+    plain = routes(tmp_path, Clock(0))
+    assert [route.model_at(Clock(0).unix_us()).hedges for route in plain.values()] == [False] * len(plain)
+    hedged = routes(tmp_path, Clock(0), **{"first_delta_ms = 0": "hedge_after_ms = 900"})[ModelName("pro")]
+    model, terms = hedged.model_at(Clock(0).unix_us()), hedged._terms.retry
+    assert (model.hedges, model.spoilt_max) == (True, 1)
+    assert (terms.hedge_after_ms, terms.hedge_same_target) == (900, False)
+    assert model.tokenizers["bought"] == model.tokenizers["europe"] != model.tokenizers["lite"]
+
+
 def test_the_day_decides_what_a_model_costs(tmp_path):
     pro = routes(tmp_path, Clock(0))[ModelName("pro")]
     before, after = pro.model_at(Clock(364).unix_us()), pro.model_at(Clock(365).unix_us())

@@ -94,10 +94,10 @@ async def test_a_budget_of_a_model_grants_exactly_what_it_is_worth(around, tmp_p
     def patient(stations):
         """An upstream that does not answer anybody before everybody was decided on."""
 
-        async def stream(reservation, deadline_ns):
+        async def stream(reservation, deadline_ns, may_hedge):
             decided.release()
             await eventually(lambda: decided._value == RACERS)
-            async for chunk in stations.models.stream(reservation, deadline_ns):
+            async for chunk in stations.models.stream(reservation, deadline_ns, may_hedge):
                 yield chunk
 
         return instead("models", stream=stream)(stations)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway.call.tally import Tally
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import Asking, Attempt, Conversation, Ending, Finish, FunctionCall, Text, Thought, Usage
 from gateway.terms.faults import UNSPENT, Fault, UpstreamError
-from gateway.terms.models import Model, Price
+from gateway.terms.models import DatedPrice, Model, Price
 from gateway.terms.money import Unit
 
 MODEL = Model(
@@ -122,3 +123,77 @@ def test_an_answer_that_was_left_pays_what_was_received_and_says_why():
     assert charges(left) == charges(late) == {Unit.CALLS: 1, Unit.TOKENS: 51, Unit.COST: 18}
     assert (left.failure.reason, late.failure.reason) == ("call.cut", "deadline.passed")
     assert tally().cut(BROKEN).failure.reason == "gateway.fault"
+
+
+ALIKE, OTHER = {"flash": "gemini", "lite": "gemini"}, {"flash": "gemini", "lite": "llama"}
+LOST = Attempt(target="flash", fault=None, milliseconds=9, lost=True)
+WON = Attempt(target="lite", fault=None, milliseconds=1, hedge=True)
+HEDGE = Asking(target="lite", hedge=True)
+
+
+def hedged(*chunks, tokenizers=ALIKE):
+    """A tally of two targets, the first of them asked, of which the second one is cheaper."""
+    cheap = Price(input=30_000, output=250_000, cached=30_000)
+    targets = tuple(
+        (name, DatedPrice(valid_from="", from_unix_us=0, price=price))
+        for name, price in (("flash", MODEL.price), ("lite", cheap))
+    )
+    counted = Tally(ask=ASK, model=replace(MODEL, targets=targets, tokenizers=tokenizers))
+    for chunk in (Asking(target="flash"), *chunks):
+        counted.take(chunk)
+    return counted
+
+
+@pytest.mark.parametrize(
+    "told, tokenizers, expected",
+    [
+        ((Usage(input_tokens=7, output_tokens=3),), ALIKE, 7),
+        ((Usage(input_tokens=7, output_tokens=3),), OTHER, 50),
+        ((Usage(input_tokens=7, output_tokens=3),), {}, 50),
+        ((Usage(input_tokens=99, output_tokens=3),), ALIKE, 50),  # never more than is held for it
+        ((Usage(input_tokens=7, estimated=True),), ALIKE, 50),
+        ((Usage(output_tokens=3),), ALIKE, 50),
+        ((), ALIKE, 50),
+    ],
+)
+def test_the_loser_of_a_race_is_charged_its_prompt_at_its_own_price_as_an_estimate(told, tokenizers, expected):
+    counted = hedged(HEDGE, LOST, WON, Text(text="x"), *told, tokenizers=tokenizers)
+    lost, won = counted.attempts
+    assert (lost.charged_tokens, lost.charged_cost) == (expected, -(-expected * 300_000 // 10**6))
+    assert (won.charged_tokens, won.charged_cost) == (0, 0)
+    alone = Tally(ask=ASK, model=replace(MODEL, price=counted._asked.price))
+    for chunk in (Asking(target="lite"), Text(text="x"), *told):
+        alone.take(chunk)
+    assert counted.usage.input_tokens == alone.usage.input_tokens + expected
+    assert counted.cost == alone.cost + lost.charged_cost
+    assert counted.usage.estimated
+
+
+def test_while_two_are_asked_both_prompts_are_owed_each_at_its_own_price():
+    counted = hedged(HEDGE)
+    assert counted.usage == Usage(input_tokens=100, estimated=True)
+    assert counted.cost == 15 + 2
+    left = counted.left(late=False)
+    assert charges(left) == {Unit.CALLS: 1, Unit.TOKENS: 100, Unit.COST: 17}
+    assert json.loads(left.account)["in_flight"] == ["flash", "lite"]
+
+
+def test_one_that_failed_before_any_token_was_made_leaves_the_other_to_be_paid_alone():
+    failed = Attempt(target="flash", fault=Fault.UNREACHABLE, milliseconds=3)
+    counted = hedged(HEDGE, failed)
+    assert (counted.usage, counted.cost) == (Usage(input_tokens=50, estimated=True), 2)
+    assert json.loads(counted.left(late=True).account)["in_flight"] == ["lite"]
+    counted.take(WON)
+    counted.take(Text(text="x"))
+    counted.take(Usage(input_tokens=7, output_tokens=3))
+    counted.take(STOP)
+    outcome = counted.completed(counted.ended())
+    assert charges(outcome) == {Unit.CALLS: 1, Unit.TOKENS: 10, Unit.COST: 1}
+    assert "in_flight" not in json.loads(outcome.result)
+
+
+def test_a_hedge_that_failed_leaves_the_first_one_to_be_paid():
+    failed = Attempt(target="lite", fault=Fault.TRUNCATED, milliseconds=3, hedge=True)
+    counted = hedged(HEDGE, failed, Attempt(target="flash", fault=None, milliseconds=9), Text(text="x"))
+    assert [one.charged_tokens for one in counted.attempts] == [50, 0]
+    assert counted.cost == 2 + 18

@@ -4,7 +4,7 @@ import pytest
 from example_file import TEXT, VARIABLES, changed, faults
 
 from gateway.settings.amounts import prices
-from gateway.settings.model_tables import TargetTable
+from gateway.settings.model_tables import RetryTable, TargetTable
 from gateway.settings.reading import read_settings
 from gateway.terms.models import dearest, valid_price
 
@@ -78,12 +78,53 @@ def test_a_target_has_its_own_prices_or_its_models(tmp_path):
         ("failures = 5", "failures = 0", "models.pro.breaker.failures: 0 will not do"),
         ("open_ms_max = 120000", "open_ms_max = 4999", "models.pro.breaker.open_ms_max: 4999 will not do: write 5000"),
         ('hold = "bound"', 'hold = "none"', "models.pro.hold: write one of 'bound', 'typical'"),
-        ('hold = "bound"', 'hedging = "on"', "models.pro.hedging: write one of 'off'"),
+        (
+            "first_delta_ms = 0",
+            "hedge_after_ms = -1",
+            "models.pro.retry.hedge_after_ms: -1 will not do: write 0 to 600000",
+        ),
+        (
+            "first_delta_ms = 0",
+            "first_delta_ms = 500\nhedge_after_ms = 500",
+            "models.pro.retry.hedge_after_ms: the target is given up before: write less than first_delta_ms",
+        ),
+        ("first_delta_ms = 0", 'hedge_to = "any"', "models.pro.retry.hedge_to: write one of 'other', 'same'"),
+        (
+            "burst = 10",
+            "burst = 0\nhedge_after_ms = 500",
+            "models.pro.retry.burst: a hedge is paid like a retry: write 1 or more",
+        ),
+        (
+            "first_delta_ms = 0",
+            'hedge_to = "same"',
+            "models.pro.retry.hedge_to: nothing is hedged: write hedge_after_ms too",
+        ),
+        (
+            "first_delta_ms = 0",
+            'hedge_after_ms = 500\nhedge_to = "same"',
+            "models.pro.retry.hedge_to: there are other targets",
+        ),
     ],
 )
 def test_a_fault_of_a_model_is_told_with_its_place(tmp_path, old, new, told):
     found = faults(tmp_path, changed(old, new))
     assert [fault for fault in found if fault.startswith(told)] != [], found
+
+
+def test_a_hedge_of_a_model_of_one_target_must_be_wanted_there(tmp_path):
+    hedged = changed(
+        "\n# Which files it reads", "\n[models.retry]\nhedge_after_ms = 800\nSAME\n\n# Which files it reads"
+    )
+    assert [fault.split(": write")[0] for fault in faults(tmp_path, hedged.replace("SAME\n", ""))] == [
+        "models.flash.retry.hedge_after_ms: there is no other target"
+    ]
+    flash = models(tmp_path, hedged.replace("SAME", 'hedge_to = "same"'))["flash"]
+    assert (flash.retry.hedge_after_ms, flash.retry.hedge_to) == (800, "same")
+
+
+def test_nothing_is_hedged_unless_the_file_says_so(tmp_path):
+    assert {table.retry.hedge_after_ms for table in models(tmp_path).values()} == {0}
+    assert RetryTable().hedge_after_ms == 0
 
 
 def test_what_neither_the_model_nor_a_target_says_is_missed_of_every_target(tmp_path):

@@ -574,13 +574,27 @@ class Attempt(betterproto2.Message):
 
     fault: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    Empty if it answered; else a stable code, for example "upstream.quota", and the next one was asked.
+    Empty if it answered; else a stable code, for example "upstream.quota", and the next one was asked. "hedge.lost":
+    of two attempts at once the other one answered first, and this one was aborted.
     """
 
     milliseconds: "int" = betterproto2.field(3, betterproto2.TYPE_INT64)
     """
-    From the request to its fault or the first piece of the answer.
+    From the request to its fault, the first piece of the answer, or its abort.
     """
+
+    hedge: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    It was sent beside another attempt, which was slow to answer.
+    """
+
+    charged_input_tokens: "int" = betterproto2.field(5, betterproto2.TYPE_INT64)
+    """
+    Without an answer, and charged all the same, because its upstream may bill the prompt: how many of its tokens, and
+    what they cost. Part of the usage, which is an estimate then.
+    """
+
+    charged_cost_micro_usd: "int" = betterproto2.field(6, betterproto2.TYPE_INT64)
 
 
 default_message_pool.register_message("agentic.gateway.v1", "Attempt", Attempt)
@@ -916,7 +930,7 @@ class Finish(betterproto2.Message):
 
     attempts: "list[Attempt]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Which targets of the model's route were asked, in their order; the last one answered.
+    Which targets of the model's route were asked, in the order in which their attempts ended; the last one answered.
     """
 
     turns: "int" = betterproto2.field(13, betterproto2.TYPE_INT32)

@@ -164,6 +164,29 @@ def encode_Attempt(message: Attempt, depth: int = MAX_DEPTH) -> bytes:
             )
         if value:
             out += (b"\x18", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.hedge
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.Attempt.hedge")
+        if value:
+            out += (b" ", SIZE[value])
+        value = message.charged_input_tokens
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Attempt.charged_input_tokens")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.charged_input_tokens"
+            )
+        if value:
+            out += (b"(", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.charged_cost_micro_usd
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.Attempt.charged_cost_micro_usd")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.charged_cost_micro_usd"
+            )
+        if value:
+            out += (b"0", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.Attempt", error) from None
     return b"".join(out)
@@ -3127,10 +3150,16 @@ def read_Attempt(data: bytes, at: int, end: int, depth: int, seen: Attempt | Non
         f_target = ""
         f_fault = ""
         f_milliseconds = 0
+        f_hedge = False
+        f_charged_input_tokens = 0
+        f_charged_cost_micro_usd = 0
     else:
         f_target = seen.target
         f_fault = seen.fault
         f_milliseconds = seen.milliseconds
+        f_hedge = seen.hedge
+        f_charged_input_tokens = seen.charged_input_tokens
+        f_charged_cost_micro_usd = seen.charged_cost_micro_usd
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.Attempt", at, depth)
@@ -3166,6 +3195,16 @@ def read_Attempt(data: bytes, at: int, end: int, depth: int, seen: Attempt | Non
                     if number > 0x7FFFFFFFFFFFFFFF:
                         number -= 0x10000000000000000
                     f_milliseconds = number
+                elif tag == 32:
+                    f_hedge = number != 0
+                elif tag == 40:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_charged_input_tokens = number
+                elif tag == 48:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_charged_cost_micro_usd = number
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.Attempt", at)
             else:
@@ -3174,7 +3213,7 @@ def read_Attempt(data: bytes, at: int, end: int, depth: int, seen: Attempt | Non
         raise unreadable("agentic.gateway.v1.Attempt", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.Attempt", tag, end)
-    return Attempt(f_target, f_fault, f_milliseconds)
+    return Attempt(f_target, f_fault, f_milliseconds, f_hedge, f_charged_input_tokens, f_charged_cost_micro_usd)
 
 
 def decode_Attempt(data: bytes) -> Attempt:

@@ -325,6 +325,11 @@ fields_Attempt: dict[str, int] = {
     "target": 1,
     "fault": 2,
     "milliseconds": 4,
+    "hedge": 8,
+    "charged_input_tokens": 16,
+    "chargedInputTokens": 16,
+    "charged_cost_micro_usd": 32,
+    "chargedCostMicroUsd": 32,
 }
 fields_Charge: dict[str, int] = {
     "unit": 1,
@@ -840,6 +845,29 @@ def write_Attempt(message: Attempt, depth: int) -> str:
         raise out_of_range(value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.milliseconds")
     if value:
         out.append(f'"milliseconds":"{value}"')
+    value = message.hedge
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.Attempt.hedge")
+    if value:
+        out.append(f'"hedge":{TRUTH[value]}')
+    value = message.charged_input_tokens
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Attempt.charged_input_tokens")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.charged_input_tokens"
+        )
+    if value:
+        out.append(f'"chargedInputTokens":"{value}"')
+    value = message.charged_cost_micro_usd
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.Attempt.charged_cost_micro_usd")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.Attempt.charged_cost_micro_usd"
+        )
+    if value:
+        out.append(f'"chargedCostMicroUsd":"{value}"')
     return "{" + ",".join(out) + "}"
 
 
@@ -3609,6 +3637,9 @@ def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
     f_target = ""
     f_fault = ""
     f_milliseconds = 0
+    f_hedge = False
+    f_charged_input_tokens = 0
+    f_charged_cost_micro_usd = 0
     done = 0
     key = ""
     try:
@@ -3625,10 +3656,16 @@ def read_Attempt(found: object, depth: int, room: list[int]) -> Attempt:
                 f_fault = as_text(value)
             elif field == 4:
                 f_milliseconds = as_int64(value)
+            elif field == 8:
+                f_hedge = as_bool(value)
+            elif field == 16:
+                f_charged_input_tokens = as_int64(value)
+            elif field == 32:
+                f_charged_cost_micro_usd = as_int64(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return Attempt(f_target, f_fault, f_milliseconds)
+    return Attempt(f_target, f_fault, f_milliseconds, f_hedge, f_charged_input_tokens, f_charged_cost_micro_usd)
 
 
 def decode_Attempt(data: bytes | str, size_max: int = MAX_SIZE) -> Attempt:
