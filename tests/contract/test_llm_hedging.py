@@ -169,6 +169,34 @@ async def test_a_slow_target_loses_to_the_next_one_and_is_aborted_at_once(around
         await whole.agree()
 
 
+async def test_the_loser_is_aborted_while_the_winner_still_answers(around, tmp_path):
+    async with routed(around, tmp_path, hedged(around)) as (whole, _, __), no_orphans():
+        slow(around, A)
+        async with aclosing(whole.stream(TEN)) as told:
+            assert isinstance(await anext(told), Text)
+            # The caller takes its time, and the answer waits for it.
+            (loser,) = [entry for entry in around.vertex.journal.entries if entry.model == A]
+            await eventually(lambda: loser.ending == "client_left")
+            assert texts([event async for event in told]) == 9
+        await whole.agree()
+
+
+async def test_a_trial_that_is_left_with_a_hedge_beside_it_makes_room_for_the_next(around, tmp_path):
+    plan = hedged(around, breaker=BreakerTerms(failures=1, open_ms=5_000))
+    async with routed(around, tmp_path, plan) as (whole, route, _):
+        breaker = route._standings[0].breaker
+        now_ns = around.clock.monotonic_ns()
+        breaker.failed(breaker.enter(now_ns), now_ns)
+        around.clock.pass_s(5.1)
+        slow(around, A, B, count=1)
+        call = await both_in_flight(around, whole)
+        call.cancel()
+        await asyncio.wait((call,))
+        assert standing(route, around)[0] is Standing.HALF_OPEN
+        plan.sleep.condition = None
+        assert attempts(await closed_of(whole)) == [(A, None)]
+
+
 async def test_what_the_loser_is_charged_is_known_where_the_winner_counts_by_the_same_tokenizer(around, tmp_path):
     targets = ((A, {"tokenizer": "gemini"}), (B, {"tokenizer": "gemini", "order": 2}))
     async with routed(around, tmp_path, hedged(around, targets=targets)) as (whole, _, __):
