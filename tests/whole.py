@@ -21,6 +21,7 @@ from aiohttp import web
 
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
+from gateway.audit.recount import recount
 from gateway.audit.usage_pages import RecordedUsage, SqlitePages
 from gateway.audit.verify import verify
 from gateway.call.act import act
@@ -341,6 +342,8 @@ class Whole:
         await self.idle()
         await self.world.upstream_quiet()
         assert check(self.path) == ()
+        counted = recount(self.path)
+        assert counted.ok, counted
         report = verify(self.path)
         assert report.ok, report.bad
         assert report.open_count == 0

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
+from gateway.audit.amounts import Told, charged_in, held_in
 from gateway.audit.contents import Contents
 from gateway.audit.continuity import Bad
 from gateway.audit.sources import Entry, StoredOperation
@@ -18,9 +19,13 @@ CREATE TABLE seen(
     intent_instance TEXT NOT NULL, intent_boot TEXT NOT NULL,
     intent_sequence INTEGER NOT NULL, intent_leaf BLOB NOT NULL,
     ending_instance TEXT, ending_boot TEXT, ending_sequence INTEGER, ending_leaf BLOB,
-    stored INTEGER NOT NULL DEFAULT 0
+    stored INTEGER NOT NULL DEFAULT 0,
+    claims BLOB, charges BLOB, as_held INTEGER
 ) STRICT, WITHOUT ROWID
 """
+
+SCRATCH_CACHE_KIB: Final = 32_000
+"""Of the temporary file, in memory: operations have random names, so their rows are met in no order."""
 
 _OPEN: Final = "dispatched"
 
@@ -40,8 +45,11 @@ _RECORDED_AS: Final = {"reconciling": "unknown"}
 class Stories:
     """Every operation that the records told of, kept in a temporary file of SQLite's, so that memory stays bounded."""
 
-    def __init__(self, scratch: sqlite3.Connection) -> None:
-        self._scratch = scratch
+    def __init__(self, scratch: sqlite3.Connection, *, amounts: bool = False) -> None:
+        """With `amounts`, what the records say of them is kept for `amounts`."""
+        self.scratch = scratch
+        self._keeps_amounts = amounts
+        scratch.execute(f"PRAGMA cache_size = -{SCRATCH_CACHE_KIB}")
         scratch.execute("PRAGMA journal_mode=OFF")
         scratch.execute(_TABLE)
         scratch.execute("BEGIN")
@@ -50,24 +58,34 @@ class Stories:
         """What is wrong with this record after those before; None for nothing."""
         place = (entry.instance, entry.boot, entry.sequence, entry.leaf)
         if contents.kind == "intent":
-            added = self._scratch.execute(
-                "INSERT INTO seen (operation, state, intent_instance, intent_boot, intent_sequence, intent_leaf)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (contents.operation, _OPEN, *place),
+            added = self.scratch.execute(
+                "INSERT INTO seen"
+                " (operation, state, intent_instance, intent_boot, intent_sequence, intent_leaf, claims)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (contents.operation, _OPEN, *place, held_in(contents) if self._keeps_amounts else None),
             )
             return None if added.rowcount else f"a second intent of the operation {contents.operation}"
         if contents.kind in _AFTER:
-            ended = self._scratch.execute(
-                "UPDATE seen SET state = ?, ending_instance = ?, ending_boot = ?, ending_sequence = ?, ending_leaf = ?"
-                " WHERE operation = ? AND state = ?",
-                (contents.state, *place, contents.operation, _AFTER[contents.kind]),
+            ended = self.scratch.execute(
+                "UPDATE seen SET state = ?, ending_instance = ?, ending_boot = ?, ending_sequence = ?, ending_leaf = ?,"
+                " charges = ?, as_held = ? WHERE operation = ? AND state = ?",
+                (contents.state, *place, *self._charged(contents), contents.operation, _AFTER[contents.kind]),
             )
             return None if ended.rowcount else self._unexpected(contents)
         return None
 
+    def amounts(self) -> Iterator[tuple[OperationId, Told]]:
+        """By operation, in the order of their bytes, what its records say that it holds or was charged."""
+        rows = self.scratch.execute("SELECT operation, state, claims, charges, as_held FROM seen ORDER BY operation")
+        for operation, state, claims, charges, as_held in rows:
+            yield operation, Told(state, claims, charges, bool(as_held))
+
+    def _charged(self, contents: Contents) -> tuple[bytes | None, bool | None]:
+        return charged_in(contents) if self._keeps_amounts else (None, None)
+
     def open_operations(self) -> Iterator[tuple[OperationId, InstanceId, BootId]]:
         """Operations with an intent and no ending, and the boot of the intent."""
-        yield from self._scratch.execute(
+        yield from self.scratch.execute(
             "SELECT operation, intent_instance, intent_boot FROM seen WHERE state = ? ORDER BY operation", (_OPEN,)
         )
 
@@ -77,14 +95,14 @@ class Stories:
             problem = self._compared(operation)
             if problem is not None:
                 return _bad(operation.id, problem, operation.outcome or operation.intent)
-        row = self._scratch.execute("SELECT * FROM seen WHERE stored = 0 ORDER BY operation").fetchone()
+        row = self.scratch.execute("SELECT * FROM seen WHERE stored = 0 ORDER BY operation").fetchone()
         if row is None:
             return None
         intent = Receipt(instance=row[2], boot=row[3], sequence=row[4], leaf_hash=row[5])
         return _bad(row[0], "its records are there and the table has no such operation", intent)
 
     def _unexpected(self, contents: Contents) -> str:
-        known = self._scratch.execute("SELECT state FROM seen WHERE operation = ?", (contents.operation,)).fetchone()
+        known = self.scratch.execute("SELECT state FROM seen WHERE operation = ?", (contents.operation,)).fetchone()
         if known and contents.kind in ("outcome", "lost"):
             return f"a second ending of the operation {contents.operation}"
         if known:
@@ -92,7 +110,7 @@ class Stories:
         return f"an ending of the operation {contents.operation}, which has no intent"
 
     def _compared(self, stored: StoredOperation) -> str | None:
-        row = self._scratch.execute(
+        row = self.scratch.execute(
             "UPDATE seen SET stored = 1 WHERE operation = ? RETURNING *", (stored.id,)
         ).fetchone()
         if row is None:
@@ -107,10 +125,10 @@ class Stories:
 
 
 @contextmanager
-def stories() -> Iterator[Stories]:
+def stories(*, amounts: bool = False) -> Iterator[Stories]:
     """An empty collection, in a temporary file that is gone at the end."""
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
-        yield Stories(scratch)
+        yield Stories(scratch, amounts=amounts)
 
 
 def _bad(operation: OperationId, problem: str, place: Receipt) -> Bad:

@@ -42,6 +42,11 @@ class Contents(msgspec.Struct, frozen=True):
     operation: str = ""
     state: str = ""
     before: Before | None = None
+    claims: msgspec.Raw = msgspec.Raw()
+    """Of an intent: what is held, as `gateway.audit.amounts` reads it. A member that is missing is empty here."""
+    charges: msgspec.Raw = msgspec.Raw()
+    """Of an ending: by unit, what takes the place of what was held."""
+    failure: msgspec.Raw = msgspec.Raw()
 
 
 _DECODER: Final = msgspec.json.Decoder(Contents)

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Final, cast
 
 import asyncpg
 
-from gateway.audit.sources import Database, Entry, StoredOperation, UnreadableAuditError
+from gateway.audit.amounts import Hold, Sum
+from gateway.audit.sources import (
+    BALANCES,
+    HOLDS,
+    BalanceRow,
+    Database,
+    Entry,
+    HoldRow,
+    StoredBalance,
+    StoredHold,
+    StoredOperation,
+    UnreadableAuditError,
+)
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Receipt
 
@@ -69,6 +81,18 @@ class PostgresRecords:
             intent, outcome = cast("_Receipt", tuple(receipts[:4])), cast("_Receipt", tuple(receipts[4:]))
             ended = None if receipts[4] is None else _receipt(outcome)
             yield StoredOperation(cast("OperationId", name), cast("str", state), _receipt(intent), ended)
+
+    def holds(self) -> Iterator[StoredHold]:
+        """See `LedgerSource`."""
+        for row in self._rows(HOLDS + ' COLLATE "C"'):
+            operation, scope, unit, window, state, amount, charged = cast("HoldRow", row)
+            yield operation, (scope, unit, window), Hold(state, amount, charged)
+
+    def balances(self) -> Iterator[StoredBalance]:
+        """See `LedgerSource`."""
+        for row in self._rows(BALANCES + 'scope COLLATE "C", unit COLLATE "C", time_window COLLATE "C"'):
+            scope, unit, window, held, spent = cast("BalanceRow", row)
+            yield (scope, unit, window), Sum(held, spent)
 
     def _rows(self, statement: str) -> Iterator[Sequence[object]]:
         cursor = self._runner.run(_waited(lambda: self._connection.cursor(statement)))

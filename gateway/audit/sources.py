@@ -9,6 +9,12 @@ against this page:
                outcome_instance, outcome_boot, outcome_sequence, outcome_leaf, ...)
         one row an operation, with the receipts of its records
 
+Who adds up the amounts again (`recount`) reads two more, and of `operations` its `number`:
+
+    holds(operation, scope, unit, time_window, amount, charged, state)
+        one row for each balance in which an operation holds something, `operation` being its number
+    balances(scope, unit, time_window, held, spent)
+
 An exported file is lines of JSON: a head `{"format": "agentic-gateway-audit", "version": 1, "records": N}`, then for
 every record `{"instance", "boot", "sequence", "leaf", "link", "record"}`, hashes in hex, the record as the text whose
 UTF-8 bytes were hashed (or as `record_hex`, where it is no UTF-8), then `{"end": N}`.
@@ -16,13 +22,15 @@ UTF-8 bytes were hashed (or as `record_hex`, where it is no UTF-8), then `{"end"
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, cast
 
 import msgspec
 
+from gateway.audit.amounts import Hold, Sum
+from gateway.audit.amounts import Place as BalancePlace
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Receipt
 
@@ -37,6 +45,8 @@ LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _ROWS_AT_ONCE: Final = 256
 _ENTRY_TYPES: Final = (str, str, int, bytes, bytes, bytes)
+_HOLD_TYPES: Final = (str, str, str, str, str, int, int)
+_BALANCE_TYPES: Final = (str, str, str, int, int)
 _RECEIPT_TYPES: Final = {str, int, bytes, type(None)}
 
 
@@ -64,6 +74,32 @@ class StoredOperation:
     state: str
     intent: Receipt
     outcome: Receipt | None
+
+
+StoredHold = tuple[OperationId, BalancePlace, Hold]
+"""The operation's id and what it holds of a balance, as the ledger's table says."""
+
+StoredBalance = tuple[BalancePlace, Sum]
+"""What a balance is, as the ledger's table says."""
+
+HoldRow = tuple[OperationId, str, str, str, str, int, int]
+"""What `HOLDS` selects."""
+
+BalanceRow = tuple[str, str, str, int, int]
+"""What `BALANCES` selects."""
+
+HOLDS: Final = (
+    "SELECT id, scope, unit, time_window, state, amount, charged FROM ("
+    "SELECT id, scope, unit, time_window, holds.state AS state, amount, charged"
+    " FROM operations JOIN holds ON holds.operation = operations.number"
+    " UNION ALL"
+    " SELECT 'number ' || CAST(operation AS TEXT), scope, unit, time_window, state, amount, charged"
+    " FROM holds WHERE operation NOT IN (SELECT number FROM operations)"
+    ") AS every ORDER BY id"
+)
+"""Also those whose operation is not there. Ids are to be compared by their bytes: say so where that is no default."""
+
+BALANCES: Final = "SELECT scope, unit, time_window, held, spent FROM balances ORDER BY "
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +133,31 @@ class Source(Protocol):
         ...
 
 
+class LedgerSource(Source, Protocol):
+    """A ledger: records together with the tables that they account for."""
+
+    def holds(self) -> Iterator[StoredHold]:
+        """What operations hold, by operation in the order of the ids' bytes. Raises `UnreadableAuditError`."""
+        ...
+
+    def balances(self) -> Iterator[StoredBalance]:
+        """The balances in the order of their places' bytes. Raises `UnreadableAuditError`."""
+        ...
+
+
+@contextmanager
+def opened_ledger(place: Place) -> Iterator[LedgerSource]:
+    """The ledger there, also one in use, all of it as at one moment. Raises `UnreadableAuditError`."""
+    if isinstance(place, Database):
+        from gateway.audit.postgres_source import reading  # noqa: PLC0415 - only who has a database needs its client
+
+        with reading(place) as source:
+            yield source
+        return
+    with closing(_in_use(place)) as connection, _sqlite_errors(place):
+        yield _Ledger(connection)
+
+
 @contextmanager
 def opened(place: Place) -> Iterator[Source]:
     """The ledger file, exported file or database. Raises `UnreadableAuditError`."""
@@ -120,13 +181,19 @@ def _file(path: Path) -> Iterator[Source]:
                 return
     except OSError as error:
         raise UnreadableAuditError(f"cannot read {path}: {error.strerror}") from error
-    connection = _read_only(path)
-    try:
+    with closing(_read_only(path)) as connection, _sqlite_errors(path):
         yield _Ledger(connection)
+
+
+@contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            # Nothing is written to the ledger, so it is the reader's own temporary file.
+            raise UnreadableAuditError("there is no room for temporary files: set SQLITE_TMPDIR") from error
         raise UnreadableAuditError(f"{path} is damaged or no ledger: {error}") from error
-    finally:
-        connection.close()
 
 
 def export(place: Place, out: BinaryIO, progress: Progress | None = None) -> int:
@@ -177,6 +244,24 @@ class _Ledger:
                 if row[6] is not None:
                     outcome = Receipt(instance=row[6], boot=row[7], sequence=row[8], leaf_hash=row[9])
                 yield StoredOperation(row[0], row[1], intent, outcome)
+
+    def holds(self) -> Iterator[StoredHold]:
+        for row in self._typed_rows(HOLDS, _HOLD_TYPES):
+            operation, scope, unit, window, state, amount, charged = cast("HoldRow", row)
+            yield operation, (scope, unit, window), Hold(state, amount, charged)
+
+    def balances(self) -> Iterator[StoredBalance]:
+        for row in self._typed_rows(BALANCES + "scope, unit, time_window", _BALANCE_TYPES):
+            scope, unit, window, held, spent = cast("BalanceRow", row)
+            yield (scope, unit, window), Sum(held, spent)
+
+    def _typed_rows(self, statement: str, types: tuple[type, ...]) -> Iterator[tuple[object, ...]]:
+        cursor = self._connection.execute(statement)
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for row in rows:
+                if tuple(map(type, row)) != types:
+                    raise UnreadableAuditError("a row of the ledger's amounts has values of other types")
+                yield row
 
 
 class _Head(msgspec.Struct):
@@ -240,10 +325,21 @@ class _Export:
             raise UnreadableAuditError("the export goes on after its last line: export it again")
 
 
+def _in_use(path: Path) -> sqlite3.Connection:
+    """With the locks of a reader, so that a gateway may write, or start, meanwhile; without, if no gateway could."""
+    try:
+        return _connected(path, "")
+    except UnreadableAuditError:
+        return _read_only(path)
+
+
 def _read_only(path: Path) -> sqlite3.Connection:
     """Without a write-ahead log beside it the file is complete, and is opened as one that never changes."""
     log = path.with_name(path.name + "-wal")
-    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    return _connected(path, "" if log.exists() and log.stat().st_size else "&immutable=1")
+
+
+def _connected(path: Path, immutable: str) -> sqlite3.Connection:
     connection = None
     try:
         address = path.resolve().as_uri() + "?mode=ro" + immutable

@@ -10,9 +10,10 @@ from typing import BinaryIO, Final
 
 import click
 
-from gateway.audit.sources import Progress, UnreadableAuditError, export, opened
+from gateway.audit.sources import export, opened
 from gateway.audit.verify import Report, verify
 from gateway.commands.places import database_option, place_of
+from gateway.commands.reading import progress_shown, readable
 from gateway.commands.record import shown
 from gateway.commands.shown import CannotError
 from gateway.settings.faults import reason
@@ -40,7 +41,7 @@ def verify_file(file: Path | None, *, in_database: bool, as_json: bool) -> None:
     has its outcome or is named as open. 1: the first bad record is named. 2: it cannot be read.
     """
     place = place_of(file, in_database=in_database)
-    with _readable(), _progress(quiet=as_json) as progress:
+    with readable(), progress_shown(quiet=as_json) as progress:
         report = verify(place, progress)
     if as_json:
         click.echo(json.dumps(_told(report)))
@@ -60,7 +61,7 @@ def show_file(file: Path | None, operation: str | None, *, in_database: bool) ->
     Exit code 0: printed. 1: there is no record of that operation. 2: it cannot be read.
     """
     found = False
-    with _readable(), opened(place_of(file, in_database=in_database)) as source:
+    with readable(), opened(place_of(file, in_database=in_database)) as source:
         for entry in source.entries():
             for line in shown(entry, operation):
                 found = True
@@ -80,17 +81,9 @@ def export_file(paths: tuple[Path, ...], *, in_database: bool) -> None:
         raise CannotError("name the FILE to read and then the new file OUT, or only OUT after --database")
     *files, out = paths
     place = place_of(_FILE.convert(files[0], None, None) if files else None, in_database=in_database)
-    with _readable(), _written_whole(out) as target, _progress(quiet=False) as progress:
+    with readable(), _written_whole(out) as target, progress_shown(quiet=False) as progress:
         count = export(place, target, progress)
     click.echo(visible(f"{count} records in {out}"))
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except UnreadableAuditError as error:
-        raise CannotError(str(error)) from error
 
 
 @contextmanager
@@ -111,26 +104,6 @@ def _written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress | None]:
-    """Tells a person at a terminal how far it is, on a line that ends before anything else is written."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    told = False
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        told = True
-        click.echo(f"\r{done} of {total} records", err=True, nl=False)
-
-    try:
-        yield tell
-    finally:
-        if told:
-            click.echo(err=True)
 
 
 def _lines(report: Report) -> Iterator[str]:

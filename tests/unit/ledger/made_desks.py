@@ -8,6 +8,7 @@ from contextlib import closing
 from made_calls import Desk, members
 from real_postgres import rows_of
 
+from gateway.audit.recount import recount
 from gateway.audit.sources import Database
 from gateway.audit.verify import verify
 from gateway.ledger.check import check
@@ -39,7 +40,7 @@ class SqliteDesk(SeenDesk):
         return verify(self.path)
 
     def checked(self):
-        return check(self.path)
+        return (*check(self.path), *problems(recount(self.path)))
 
 
 class PostgresDesk(SeenDesk):
@@ -66,7 +67,14 @@ class PostgresDesk(SeenDesk):
         return apart(lambda: verify(Database(self.path)))
 
     def checked(self):
-        return apart(lambda: asyncio.run(check_database(self.path)))
+        added = apart(lambda: asyncio.run(check_database(self.path)))
+        return (*added, *problems(apart(lambda: recount(Database(self.path)))))
+
+
+def problems(told):
+    """Why what was added up again from the records is not what the ledger says; nothing if it is."""
+    found = [*told.differences, *told.untold]
+    return found if told.bad is None else [told.bad, *found]
 
 
 def apart(work):
