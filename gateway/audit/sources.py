@@ -94,7 +94,7 @@ HOLDS: Final = (
     " FROM operations JOIN holds ON holds.operation = operations.number"
     " UNION ALL"
     " SELECT 'number ' || CAST(operation AS TEXT), scope, unit, time_window, state, amount, charged"
-    " FROM holds WHERE operation NOT IN (SELECT number FROM operations)"
+    " FROM holds WHERE NOT EXISTS (SELECT 1 FROM operations WHERE number = holds.operation)"
     ") AS every ORDER BY id"
 )
 """Also those whose operation is not there. Ids are to be compared by their bytes: say so where that is no default."""

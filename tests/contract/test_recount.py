@@ -5,7 +5,10 @@ record and the whole chain after it.
 """
 
 import asyncio
+import json
+import sqlite3
 import sys
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from made_calls import claim
 from made_desks import PostgresDesk, problems
 from made_stories import DAY, HOUR, MONTH, number, place, recounted, rewrite, tell_every_story, write
 from test_ledger_contract import BACKENDS
+from whole import RESTING_BUY, agent, budget, world
 
 import gateway.audit.recount as recounting
 from gateway.audit.amounts import Hold, Sum
@@ -56,7 +60,7 @@ def added(desk):
 def stored(desk, operation):
     """Its rows of holds."""
     rows = desk.rows(
-        f"SELECT scope, unit, time_window, state, amount, charged FROM holds WHERE operation = {number(operation)}"  # noqa: S608 - a test's words
+        f"SELECT scope, unit, time_window, state, amount, charged FROM holds WHERE operation = {number(operation)}"
     )
     return {tuple(row[:3]): Hold(*row[3:]) for row in rows}
 
@@ -323,3 +327,73 @@ def test_an_export_has_no_amounts_to_compare(tmp_path):
     (tmp_path / "out").write_bytes(b'{"format":"agentic-gateway-audit","version":1,"records":0}\n{"end":0}\n')
     with pytest.raises(UnreadableAuditError, match="cannot open"):
         recount(tmp_path / "out")
+
+
+SLOW = "@pace deltas=40 interval_ms=5 size=2\nTell me."
+BUDGETS = (
+    budget("calls", 1_000, window="hour"),
+    budget("calls", 1_000, scope="tenant:acme", window="month"),
+    budget("tokens", 10_000_000),
+    budget("cost_micro_usd", 10**12, scope="run", window="total"),
+    budget("cost_micro_usd", 10**12, scope="tenant:acme", window="month"),
+    budget("notional_micro_usd", 10**12),
+)
+
+
+async def a_day_of_calls(around, folder):
+    """Orders and streams of a whole gateway that come to every kind of ending, and its killed one's."""
+    trader = [agent(budgets=BUDGETS)]
+    async with around.gateway(folder, trader) as whole:
+        await whole.act(key="filled", run="r-1")
+        await whole.converse(run="r-1")
+        async with aclosing(whole.stream(SLOW, run="r-2")) as told:
+            async for _ in told:
+                break
+        resting = await whole.act(RESTING_BUY, key="resting")
+        around.exchange_fails("status_before", status=403, remaining=1)
+        await whole.act(RESTING_BUY | {"quantity": "1"}, key="failed")
+        around.lose_replies()
+        await whole.act(RESTING_BUY | {"quantity": "3"}, key="found-out")
+        around.exchange.faults.clear()
+        await whole.act({"order_id": json.loads(resting.operation.result)["order_id"]}, key="c", tool="cancel_order")
+        await whole.swept(6, 5)
+        around.lose_replies()
+        await whole.act(RESTING_BUY | {"quantity": "4"}, key="unknown")
+        await whole.agree()
+        async with aclosing(whole.stream(SLOW, run="r-3")) as told:
+            await anext(told)
+            return whole.snapshot(folder / "killed")
+
+
+async def test_every_hold_of_real_calls_is_the_records(tmp_path):
+    """Whichever of them is changed, with its balance, is found, and no other."""
+    async with world() as around:
+        killed = await a_day_of_calls(around, tmp_path)
+        async with around.gateway(killed, [agent(budgets=BUDGETS)]) as again:
+            around.clock.pass_s(600)
+            await again.swept(2, 1)
+            kinds = {record["kind"] for record in again.told("lost", "reconciled", "followed", "outcome")}
+            assert kinds == {"lost", "reconciled", "followed", "outcome"}
+            assert len({window for _, _, window in again.held()}) >= 4
+            await again.agree()
+    with closing(sqlite3.connect(again.path)) as connection:
+        holds = connection.execute("SELECT * FROM holds WHERE state IN ('settled', 'kept')").fetchall()
+        for changed, *at, _, _, state in holds:
+            add_to_hold(connection, changed, at, state, 1)
+            assert check(again.path) == ()
+            assert [one.place for one in recount(again.path).differences] == [tuple(at)] * 2
+            add_to_hold(connection, changed, at, state, -1)
+    assert len(holds) > 20
+    assert recount(again.path).ok
+
+
+def add_to_hold(connection, operation, at, state, more):
+    """And to its balance."""
+    of_hold, of_balance = ("amount", "held") if state == "kept" else ("charged", "spent")
+    where = "scope = ? AND unit = ? AND time_window = ?"
+    connection.execute(
+        f"UPDATE holds SET {of_hold} = {of_hold} + ? WHERE operation = ? AND {where}",
+        (more, operation, *at),
+    )
+    connection.execute(f"UPDATE balances SET {of_balance} = {of_balance} + ? WHERE {where}", (more, *at))
+    connection.commit()

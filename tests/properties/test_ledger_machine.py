@@ -25,12 +25,14 @@ from gateway.terms.verdict import Kind
 
 NO = Failure(reason="no", message="No.")
 LIMITS = {Unit.CALLS: 12, Unit.TOKENS: 60, Unit.EXPOSURE: 40}
-SCOPES = ("tenant:acme", "agent:trader")
+SCOPES = {"tenant:acme": "month:2026-11", "agent:trader": "day:2026-11-29"}
+"""Each counts in a window of its own."""
+
 
 KEYS = st.sampled_from(["k-1", "k-2", "k-3", "k-4"])
 ARGUMENTS = st.sampled_from(['{"symbol":"ACME"}', '{"symbol":"OTHER"}'])
 CLAIMS = st.lists(
-    st.tuples(st.sampled_from(SCOPES), st.sampled_from(list(LIMITS)), st.integers(0, 25)),
+    st.tuples(st.sampled_from(list(SCOPES)), st.sampled_from(list(LIMITS)), st.integers(0, 25)),
     max_size=4,
     unique_by=lambda told: told[:2],
 )
@@ -95,7 +97,10 @@ class Ledgers(RuleBasedStateMachine):
     @rule(key=KEYS, arguments=ARGUMENTS, claims=CLAIMS)
     def admit(self, key, arguments, claims):
         ask = tool_ask(key=key, arguments=arguments)
-        told = [claim(scope=scope, unit=unit, limit=LIMITS[unit], amount=amount) for scope, unit, amount in claims]
+        told = [
+            claim(scope=scope, unit=unit, window=SCOPES[scope], limit=LIMITS[unit], amount=amount)
+            for scope, unit, amount in claims
+        ]
         fits = self.fits(claims)
         verdict = self.run(self.desk.admit(ask=ask, claims=told))
         earlier = self.by_key.get(key)

@@ -46,6 +46,7 @@ LOOK_LEASE_MS = 20_000
 LIMIT = 9
 SYMBOLS = ("A", "B")
 EXPOSURE = {"scope": "account:paper", "unit": Unit.EXPOSURE, "window": "total", "limit": LIMIT}
+WINDOWS = ("total", "hour:2026-11-29T12", "day:2026-11-29")
 
 KEYS = st.sampled_from(["k-1", "k-2", "k-3", "k-4", "k-5"])
 TURNS = st.integers(0, 4)
@@ -122,7 +123,8 @@ class Operations(RuleBasedStateMachine):
     def admit(self, instance, key, symbol, amount, loss):
         desk = self.at(instance)
         desk.care = Aftercare(loss=loss, memo=b"memo", halts=("all", f"symbol:{symbol}"))
-        verdict = self.run(desk.admit(ask=tool_ask(key=key), claims=[claim(**EXPOSURE, amount=amount)]))
+        claims = [claim(**EXPOSURE | {"window": window}, amount=amount) for window in WINDOWS]
+        verdict = self.run(desk.admit(ask=tool_ask(key=key), claims=claims))
         if self.halted & {"all", f"symbol:{symbol}"}:
             assert verdict.reason == "halt.engaged"
         elif key in self.known:
@@ -327,7 +329,9 @@ class Operations(RuleBasedStateMachine):
     @invariant()
     def nothing_is_held_or_charged_but_what_the_model_says(self):
         held = sum(one.held for one in self.known.values())
-        assert self.desks[0].balance("account:paper", Unit.EXPOSURE) == (held, self.total - held)
+        balances = self.desks[0].rows("SELECT held, spent FROM balances WHERE scope = ?", "account:paper")
+        assert set(balances) == {(held, self.total - held)}
+        assert len(balances) == len(WINDOWS)
         assert self.desks[0].checked() == ()
 
     def teardown(self):

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ledger"))
 
 from made_calls import Desk, claim
-from made_desks import PostgresDesk
+from made_desks import PostgresDesk, SqliteDesk
+from made_stories import rewrite
 
 from gateway.commands.line import commands
 
@@ -61,14 +62,31 @@ def change_database(url, statement):
     asyncio.run(changed())
 
 
+RIGHT = "ok: balances and holds add up, to what 6 records of 2 operations say\n"
 WRONG = (
     "balance agent:trader calls day:2026-11-29: held 4 and spent 2, but its holds add up to 3 and 2\n"
-    "NOT ok: 1 differences\n"
+    "WHAT     SCOPE         WINDOW          UNIT   LEDGER SAYS      RECORDS SAY\n"
+    "balance  agent:trader  day:2026-11-29  calls  held 4, spent 2  held 3, spent 2\n"
+    "NOT ok: 2 differences; 6 records of 2 operations were added up\n"
 )
+LOWERED = (
+    "UPDATE holds SET charged = 1 WHERE state = 'settled'",
+    "UPDATE balances SET spent = 1",
+)
+"""A charge, with its balance: no sum over the holds can tell."""
+
+FOUND = {
+    "operation": "op-1",
+    "scope": "agent:trader",
+    "window": "day:2026-11-29",
+    "unit": "calls",
+    "ledger": {"state": "settled", "amount": 2, "charged": 1},
+    "records": {"state": "settled", "amount": 2, "charged": 2},
+}
 
 
 def test_a_file_is_added_up(file):
-    assert run("ledger", "check", file) == (0, "ok: balances and holds add up\n", "")
+    assert run("ledger", "check", file) == (0, RIGHT, "")
     change_file(file, "UPDATE balances SET held = 4")
     assert run("ledger", "check", file) == (1, WRONG, "")
     code, out, _ = run("ledger", "check", "--json", file)
@@ -76,12 +94,63 @@ def test_a_file_is_added_up(file):
         1,
         ["balance agent:trader calls day:2026-11-29"],
     )
+    assert "LEDGER SAYS" not in out
 
 
 def test_a_database_is_added_up(database):
-    assert run("ledger", "check", "--database", url=database) == (0, "ok: balances and holds add up\n", "")
+    assert run("ledger", "check", "--database", url=database) == (0, RIGHT, "")
     change_database(database, "UPDATE balances SET held = 4")
     assert run("ledger", "check", "--database", url=database) == (1, WRONG, "")
+
+
+def told(code, out):
+    """The exit code, and what a person or a program is shown of the recount."""
+    report = json.loads(out)
+    assert report["ok"] is (code == 0)
+    return code, report["differences"], report["recount"]
+
+
+def test_what_was_changed_in_a_file_to_add_up_is_told_from_the_records(file):
+    for statement in LOWERED:
+        change_file(file, statement)
+    code, differences, recount = told(*run("ledger", "check", "--json", file)[:2])
+    assert (code, differences, recount["difference_count"]) == (1, [], 2)
+    assert recount["differences"][0] == FOUND
+    assert recount["bad"] is None
+    code, out, _ = run("ledger", "check", file)
+    assert code == 1
+    assert "op-1     agent:trader  day:2026-11-29  calls  state settled, amount 2, charged 1  state settled" in out
+
+
+def test_what_was_changed_in_a_database_to_add_up_is_told_from_the_records(database):
+    for statement in LOWERED:
+        change_database(database, statement)
+    code, differences, recount = told(*run("ledger", "check", "--database", "--json", url=database)[:2])
+    assert (code, differences, recount["differences"][0]) == (1, [], FOUND)
+
+
+def test_a_record_that_does_not_verify_is_said(file):
+    changed = """CAST(replace(CAST(record AS TEXT), '"amount":2', '"amount":3') AS BLOB)"""
+    change_file(file, f"UPDATE audit SET record = {changed} WHERE sequence = 1")
+    code, out, _ = run("ledger", "check", file)
+    assert code == 1
+    assert "state settled, amount 2, charged 2  state settled, amount 3, charged 3\n" in out
+    assert "BAD: record 1 of gateway-1/boot-1: its bytes are not those that were hashed" in out
+    assert "proves nothing" in out
+    bad = told(*run("ledger", "check", "--json", file)[:2])[2]["bad"]
+    assert (bad["boot"], bad["sequence"]) == ("boot-1", 1)
+
+
+def test_operations_whose_records_do_not_tell_their_amounts_are_never_passed_silently(tmp_path):
+    desk = SqliteDesk(tmp_path / "ledger.db")
+    asyncio.run(used(desk))
+    rewrite(desk, "op-2", "intent", lambda record: record.pop("claims"))
+    code, out, _ = run("ledger", "check", desk.path)
+    assert code == 1
+    assert out.startswith("NOT recomputable: 1 operations, whose records do not tell their amounts")
+    assert ": op-2\n" in out
+    recount = told(*run("ledger", "check", "--json", desk.path)[:2])[2]
+    assert (recount["not_recomputable"], recount["not_recomputable_count"]) == (["op-2"], 1)
 
 
 def test_a_databases_record_is_verified_shown_and_exported(database, tmp_path):

@@ -112,35 +112,39 @@ async def _write_database(url, told):
     connection = await asyncpg.connect(url)
     await connection.execute("SET session_replication_role = replica")  # as an owner can, past references
     for text, values in told:
-        for number in range(1, len(values) + 1):
-            text = text.replace("?", f"${number}", 1)
-        await connection.execute(text, *values)
+        parts = text.split("?")
+        numbered = "".join(f"{part}${number}" for number, part in enumerate(parts[:-1], 1)) + parts[-1]
+        await connection.execute(numbered, *values)
     await connection.close()
 
 
 def rewrite(desk, operation, kind, change):
     """Give a record of an operation other members, and write the whole chain anew, so that it verifies."""
-    renamed, links = {}, {}
+    renamed, links, statements = {}, {}, []
     rows = desk.rows("SELECT position, instance, boot, sequence, record, leaf, link FROM audit ORDER BY position")
-    statements = []
     for position, instance, boot, sequence, record, leaf, link in rows:
-        told = json.loads(record)
-        if (told.get("operation"), told["kind"]) == (operation, kind):
-            change(told)
-            record = json.dumps(told).encode()
+        now = _changed(record, operation, kind, change)
         for old, new in renamed.items():
-            record = record.replace(old.hex().encode(), new.hex().encode())
-        previous = links.get(instance, NOTHING_BEFORE)
-        renamed[leaf] = leaf_hash(record)
-        renamed[link] = links[instance] = BootChain(instance, boot).seal(sequence, previous, record)[1]
-        values = (record, renamed[leaf], renamed[link], position)
-        statements.append(("UPDATE audit SET record = ?, leaf = ?, link = ? WHERE position = ?", values))
-        for which in ("intent", "outcome"):
-            statements.append((f"UPDATE operations SET {which}_leaf = ? WHERE {which}_leaf = ?", (renamed[leaf], leaf)))  # noqa: S608 - two constants
+            now = now.replace(old.hex().encode(), new.hex().encode())
+        renamed[leaf] = leaf_hash(now)
+        _, renamed[link] = BootChain(instance, boot).seal(sequence, links.get(instance, NOTHING_BEFORE), now)
+        links[instance] = renamed[link]
+        values = (now, renamed[leaf], renamed[link], position)
+        statements += [
+            ("UPDATE audit SET record = ?, leaf = ?, link = ? WHERE position = ?", values),
+            ("UPDATE operations SET intent_leaf = ? WHERE intent_leaf = ?", (renamed[leaf], leaf)),
+            ("UPDATE operations SET outcome_leaf = ? WHERE outcome_leaf = ?", (renamed[leaf], leaf)),
+        ]
     write(desk, *statements)
+
+
+def _changed(record, operation, kind, change):
+    told = json.loads(record)
+    if (told.get("operation"), told["kind"]) != (operation, kind):
+        return record
+    change(told)
+    return json.dumps(told).encode()
 
 
 def number(operation):
     return f"(SELECT number FROM operations WHERE id = '{operation}')"
-
-
