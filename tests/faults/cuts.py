@@ -29,6 +29,7 @@ from agent.client.errors import GatewayError  # noqa: E402 - as above
 from agent.client.gateway import GatewayClient, Patience  # noqa: E402 - as above
 from agent.tokens import MetadataTokens  # noqa: E402 - as above
 from bench.rig import AMPLE  # noqa: E402 - as above
+from gateway.audit.recount import recount  # noqa: E402 - as above
 from gateway.ledger.check import check  # noqa: E402 - as above
 from localcloud.demo.town import AUDIENCE, UNHURRIED, Town, built  # noqa: E402 - as above
 
@@ -158,6 +159,8 @@ async def measured(seed: int, calls: int) -> dict[str, object]:
             orders = await _orders(town)
             run.problems += _compared(run, orders)
         run.problems += [f"{difference.what}: {difference.problem}" for difference in check(town.ledger)]
+        counted = recount(town.ledger)
+        run.problems += [f"recounted: {one}" for one in (*counted.differences, *counted.untold, counted.bad) if one]
     return {
         "cuts": cutter.cut,
         "connections": cutter.made,
