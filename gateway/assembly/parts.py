@@ -12,7 +12,7 @@ from gateway.identity.registry import RegisteredAgent, RegisteredOperator, Regis
 from gateway.policy.cedar import CedarPolicy
 from gateway.policy.rule_set import PolicyLoadError
 from gateway.policy.schema import PolicyInputs, PolicySchemaError
-from gateway.settings.amounts import budget, limit_profile
+from gateway.settings.amounts import budget, limit_profiles
 from gateway.settings.faults import SettingsError
 from gateway.settings.file import AgentTable, File, VenueTable
 from gateway.settings.reading import Settings
@@ -156,7 +156,7 @@ def _agents(settings: Settings, toolbox: Toolbox) -> Iterator[RegisteredAgent]:
     ]
     if faults:
         raise SettingsError("agents", faults)
-    limits = {name: limit_profile(name, table, file.firm) for name, table in file.limits.items()}
+    limits = limit_profiles(file.limits, file.firm)
     budgets = [budget(table) for table in file.budgets]
     for table in file.agents:
         yield _agent(file.tenant, table, budgets, limits.get(table.limits))

@@ -7,7 +7,7 @@ budgets limit nothing: 2,400 of 2,400 were granted against a limit of 1,000 (gov
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.ledger.barrier import baseline, most, place
+from gateway.ledger.barrier import begin, most, place, steps
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
 from gateway.ledger.guards import Guarding
@@ -15,7 +15,7 @@ from gateway.ledger.halts import engaged, halt_refusal
 from gateway.ledger.journal import Diary
 from gateway.ledger.repeats import repeat_of
 from gateway.ledger.states import Event, following
-from gateway.ledger.tables import BALANCES, BARRIERS, HALTS
+from gateway.ledger.tables import BALANCES, HALTS
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ToolAsk
 from gateway.terms.ids import RuleId
 from gateway.terms.money import LONG_MAX, SIGNED, Unit
@@ -47,7 +47,7 @@ class Admitting:
             watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
             rows=(
                 *((BALANCES, place(claim)) for claim in admission.claims),
-                *((BARRIERS, place(claim)) for claim in admission.claims if claim.barrier is not None),
+                *(step for claim in admission.claims for step in steps(claim)),
                 *self._guarding.rows(),
             ),
         )
@@ -61,8 +61,7 @@ class Admitting:
         holds = tuple(Hold(place(claim), claim.amount) for claim in admission.claims)
         for claim, hold in zip(admission.claims, holds, strict=True):
             held, spent = book.balance(hold.place)
-            if claim.barrier is not None:
-                book.put(BARRIERS, hold.place, baseline(book, claim, held + spent, self.now_unix_us))
+            begin(book, claim, held + spent, self.now_unix_us)
             book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
         intent = book.append(admission.record)
         book.add(_stored(self, _described(admission.permit.ask), intent), holds)

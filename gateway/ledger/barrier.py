@@ -3,41 +3,73 @@
 With h = limit - what is held and spent, an order is admitted only if h afterwards is at least (1 - gamma) x h at the
 beginning of the step: the way to the limit is geometric, however many orders come (governance study, section 5.3). What
 adds nothing always passes, or the barrier would trap a losing position.
+
+Agents who share a balance may have steps of different lengths. Each length has a row of its own, and whoever takes
+something notes the beginning of every step that it is the first to come in: also of those that only others are bound
+by.
 """
 
 from typing import Final
 
 from gateway.ledger.book import Book
+from gateway.ledger.entries import KeyedRow
 from gateway.ledger.tables import BARRIERS, Row
 from gateway.terms.operations import Claim
 
 WHOLE_BPS: Final = 10_000
 
 
-def baseline(book: Book, claim: Claim, taken: int, now_unix_us: int) -> tuple[int, int]:
-    """When the present step began, and what was taken of the limit then: `taken`, if nothing came in it yet.
+def steps(claim: Claim) -> tuple[KeyedRow, ...]:
+    """The rows of all steps that the claim comes in; none for what adds nothing: it neither needs nor makes room."""
+    return tuple((BARRIERS, _step(claim, window_ms)) for window_ms in _windows(claim))
 
-    A clock that is behind another gateway's goes on with the step that the other one began.
-    """
-    if claim.barrier is None:
-        raise ValueError("a claim without a barrier has no steps")
-    began = now_unix_us - now_unix_us % (claim.barrier.window_ms * 1_000)
-    row = book.get(BARRIERS, place(claim))
-    if row is not None and isinstance(row[0], int) and isinstance(row[1], int) and row[0] >= began:
-        return row[0], row[1]
-    return began, taken
+
+def begin(book: Book, claim: Claim, taken: int, now_unix_us: int) -> None:
+    """Note what was `taken` of the limit before this claim, for every step that nothing came in yet."""
+    for window_ms in _windows(claim):
+        key, begun = _step(claim, window_ms), _baseline(book, claim, window_ms, now_unix_us)
+        if begun is None:
+            book.put(BARRIERS, key, (_began(window_ms, now_unix_us), taken))
 
 
 def most(book: Book, claim: Claim, taken: int, now_unix_us: int) -> int | None:
     """What this claim may take in the present step, with `taken` of its limit now; None if no barrier is before it."""
     if claim.barrier is None or claim.amount == 0:
         return None
-    _, taken_then = baseline(book, claim, taken, now_unix_us)
+    begun = _baseline(book, claim, claim.barrier.window_ms, now_unix_us)
+    taken_then = taken if begun is None else begun
     # h_next x 10,000 >= (10,000 - gamma) x h_then, solved for the amount and rounded down.
     floor = -(-(WHOLE_BPS - claim.barrier.gamma_bps) * (claim.limit - taken_then) // WHOLE_BPS)
     return max(0, claim.limit - taken - max(0, floor))
 
 
 def place(claim: Claim) -> Row:
-    """The key of the claim's balance, and of its barrier."""
+    """The key of the claim's balance."""
     return claim.scope, claim.unit.value, claim.window
+
+
+def _windows(claim: Claim) -> tuple[int, ...]:
+    if claim.amount == 0:
+        return ()
+    own = () if claim.barrier is None else (claim.barrier.window_ms,)
+    return tuple(sorted({*own, *claim.steps_ms}))
+
+
+def _step(claim: Claim, window_ms: int) -> Row:
+    """The first version had no length in its key; its rows are not read, for nothing tells whose steps they were."""
+    return claim.scope, claim.unit.value, f"{claim.window}/{window_ms}ms"
+
+
+def _began(window_ms: int, now_unix_us: int) -> int:
+    return now_unix_us - now_unix_us % (window_ms * 1_000)
+
+
+def _baseline(book: Book, claim: Claim, window_ms: int, now_unix_us: int) -> int | None:
+    """What was taken when the present step began; None if nothing came in it yet.
+
+    A clock that is behind another gateway's goes on with the step that the other one began.
+    """
+    row = book.get(BARRIERS, _step(claim, window_ms))
+    if row is None or not isinstance(row[0], int) or not isinstance(row[1], int):
+        return None
+    return row[1] if row[0] >= _began(window_ms, now_unix_us) else None

@@ -48,7 +48,7 @@ class Guarding:
             if isinstance(guard, Rate):
                 self.count_rate(book, guard)
                 continue
-            now = sightings.seen(guard.digest, self.operation, self.now_unix_us)
+            now = sightings.seen(guard.digest, self.operation, self.now_unix_us, _kept_ms(guard))
             kept = [*self._kept(book, guard), now]
             book.put(SIGHTINGS, _place(guard), (sightings.written(kept),))
             if isinstance(guard, Latch):
@@ -59,8 +59,8 @@ class Guarding:
         if len(kept) < guard.executions:
             return
         *_, by, why, reset_us = _latch(book, guard)
-        since_us, kind = _whole(reset_us), guard.digest[:16]
-        if sum(one.kind == kind and one.at_unix_us > since_us for one in kept) >= guard.executions:
+        since_us = _whole(reset_us)
+        if sum(one.at_unix_us > since_us for one in self._alike(kept, guard)) >= guard.executions:
             book.put(LATCHES, (guard.scope,), (1, self.operation, self.now_unix_us, by, why, since_us))
             book.append(diary.latched(guard.scope, self.operation))
 
@@ -74,17 +74,16 @@ class Guarding:
                 return _too_fast(guard, guard.pace.wait_us(_due_us(book, guard), self.now_unix_us))
             case Similar():
                 kept = self._kept(book, guard)
-                return self._duplicate(kept, guard) or _crowded(kept, guard)
+                return self._duplicate(kept, guard) or self._crowded(kept, guard)
             case Latch():
                 standing = _latch(book, guard)[0] != 0
-                return _latched(guard) if standing else _crowded(self._kept(book, guard), guard)
+                return _latched(guard) if standing else self._crowded(self._kept(book, guard), guard)
 
     def _duplicate(self, kept: list[Sighting], guard: Similar) -> Refusal | None:
-        kind = guard.digest[:16]
-        alike = [one.at_unix_us for one in kept if one.kind == kind]
+        alike = self._alike(kept, guard)
         if not alike:
             return None
-        ago_ms = (self.now_unix_us - max(alike)) // 1_000
+        ago_ms = (self.now_unix_us - max(one.at_unix_us for one in alike)) // 1_000
         return _no(
             "limit.duplicate",
             f"An order like this one was admitted for {guard.scope} {ago_ms} ms ago under another key, and"
@@ -92,11 +91,25 @@ class Guarding:
             " place it later.",
         )
 
+    def _crowded(self, kept: list[Sighting], guard: Similar | Latch) -> Refusal | None:
+        if len(kept) < sightings.ENTRIES_MAX:
+            return None
+        wait_us = min(_until_us(one, guard) for one in kept) - self.now_unix_us
+        sentence = f"So much was executed for {guard.scope} that no more can be compared; place this order later."
+        return _no("limit.crowded", sentence, kind=Kind.EXHAUSTED, retry_after_ms=-(-wait_us // 1_000))
+
+    def _alike(self, kept: list[Sighting], guard: Similar | Latch) -> list[Sighting]:
+        """Those of the guard's kind that its own window still has."""
+        if guard.window_ms == 0:
+            return []  # also of a gateway whose clock is ahead
+        kind, oldest_us = guard.digest[:16], self.now_unix_us - guard.window_ms * 1_000
+        return [one for one in kept if one.kind == kind and one.at_unix_us > oldest_us]
+
     def _kept(self, book: Book, guard: Similar | Latch) -> list[Sighting]:
-        """The executions of the guard's row that its window still has."""
+        """The executions of the guard's row that anyone's window may still have: it is not this guard's alone."""
         row = book.get(SIGHTINGS, _place(guard))
-        oldest_us = self.now_unix_us - guard.window_ms * 1_000
-        return [] if row is None else [one for one in sightings.read(_bytes(row[0])) if one.at_unix_us > oldest_us]
+        read = () if row is None else sightings.read(_bytes(row[0]))
+        return [one for one in read if _until_us(one, guard) > self.now_unix_us]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +170,13 @@ def _latch(book: Book, guard: Latch) -> Row:
     return book.get(LATCHES, (guard.scope,)) or _NEVER
 
 
-def _crowded(kept: list[Sighting], guard: Similar | Latch) -> Refusal | None:
-    if len(kept) < sightings.ENTRIES_MAX:
-        return None
-    sentence = f"So much was executed for {guard.scope} that no more can be compared; place this order later."
-    return _no("limit.crowded", sentence, kind=Kind.EXHAUSTED, retry_after_ms=guard.window_ms)
+def _kept_ms(guard: Similar | Latch) -> int:
+    return max(guard.window_ms, guard.kept_ms) if isinstance(guard, Similar) else guard.window_ms
+
+
+def _until_us(sighting: Sighting, guard: Similar | Latch) -> int:
+    """When nobody looks back for it any more: neither for whom it was written, nor who asks now."""
+    return sighting.at_unix_us + max(sighting.kept_ms, _kept_ms(guard)) * 1_000
 
 
 def _too_fast(rate: Rate, wait_us: int) -> Refusal | None:

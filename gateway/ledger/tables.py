@@ -82,7 +82,7 @@ BARRIERS: Final = Table(
     values=(("began_unix_us", "bigint"), ("taken", "bigint")),
     lock=14,
 )
-"""What was taken of a limit when the present step of its barrier began."""
+"""What was taken of a limit when the present step of a barrier began; `time_window` tells the step's length, too."""
 
 
 def storable(value: Value) -> Value:

@@ -1,5 +1,7 @@
 """The amounts of the file in integers; the file was checked before."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
@@ -8,7 +10,7 @@ from gateway.settings.forms import zone
 from gateway.settings.limit_tables import FirmTable, LimitTable
 from gateway.settings.model_tables import ModelTable, Priced, TargetTable
 from gateway.terms.caller import Budget
-from gateway.terms.limits import BarrierLimit, LimitProfile, MessageRate, RepeatLimit, Scopes
+from gateway.terms.limits import BarrierLimit, LimitProfile, MessageRate, RepeatLimit, Scopes, SharedWindows
 from gateway.terms.models import DatedPrice, Price
 from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit, scaled
 
@@ -18,6 +20,16 @@ _UNITS: Final = {
     "cost_usd": Unit.COST,
     "notional_usd": Unit.NOTIONAL,
 }
+
+
+def limit_profiles(tables: Mapping[str, LimitTable], firm: FirmTable) -> dict[str, LimitProfile]:
+    """All `[limits.NAME]` tables with `[firm]`, each knowing the windows of the others."""
+    profiles = {name: limit_profile(name, table, firm) for name, table in tables.items()}
+    shared = SharedWindows(
+        duplicates_ms=max((one.duplicate_window_ms for one in profiles.values()), default=0),
+        barriers_ms=tuple(sorted({one.barrier.window_ms for one in profiles.values() if one.barrier is not None})),
+    )
+    return {name: replace(profile, shared=shared) for name, profile in profiles.items()}
 
 
 def limit_profile(name: str, table: LimitTable, firm: FirmTable) -> LimitProfile:

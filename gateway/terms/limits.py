@@ -84,6 +84,16 @@ class BarrierLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWindows:
+    """What the profiles of a gateway must know of each other, because their agents may share accounts."""
+
+    duplicates_ms: int = 0
+    """The longest duplicate window of any profile: so long an order must be seen by others."""
+    barriers_ms: tuple[int, ...] = ()
+    """The windows of all barriers: what anyone takes counts in their steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitProfile:
     """What one agent may order (SEC 15c3-5 (c)(1), RTS 6 Art. 15; governance study, table 5.3).
 
@@ -114,3 +124,4 @@ class LimitProfile:
     barrier: BarrierLimit | None = None
     restricted: frozenset[str] = frozenset()
     """Symbols that are never traded, in either direction, by this agent or by anyone of its tenant."""
+    shared: SharedWindows = SharedWindows()

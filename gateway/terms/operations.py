@@ -95,6 +95,8 @@ class Claim:
     window: str
     limit: int
     amount: int
+    steps_ms: tuple[int, ...] = ()
+    """The windows of all barriers that anyone has before this balance: what is taken of it counts in their steps."""
     barrier: BarrierLimit | None = None
     """At most such a part of what is left of the limit may be taken in one step of time."""
 
@@ -120,6 +122,9 @@ class Similar:
     digest: bytes
     """What makes two of them alike."""
     window_ms: int
+    """How far back this one looks; 0: not at all, it is only seen by others."""
+    kept_ms: int = 0
+    """So long others look back: the longest window that anyone has in this scope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

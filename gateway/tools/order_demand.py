@@ -54,6 +54,7 @@ class Trading:
                 limit=limit,
                 amount=order.adds_exposure,
                 barrier=limits.barrier,
+                steps_ms=limits.shared.barriers_ms,
             )
 
     def _positions(self, order: Order) -> Iterator[Claim]:
@@ -68,9 +69,11 @@ class Trading:
         limits = self.limits
         if limits.messages is not None:
             yield self._message(0)
-        if limits.duplicate_window_ms:
+        kept_ms = max(limits.duplicate_window_ms, limits.shared.duplicates_ms)
+        if kept_ms:
             alike = _digest(order.symbol, order.side, str(order.limit_price), str(order.quantity))
-            yield Similar(scope=self._account, digest=alike, window_ms=limits.duplicate_window_ms)
+            window_ms = limits.duplicate_window_ms
+            yield Similar(scope=self._account, digest=alike, window_ms=window_ms, kept_ms=kept_ms)
         if limits.repeats is not None:
             yield Latch(
                 scope=f"agent:{self.caller.agent}/{tool}",

@@ -17,6 +17,7 @@ def test_an_agent_is_what_the_file_says(tmp_path):
     assert "place_order" in trader.tools
     assert trader.limits.notional_max == 10_000_000_000
     assert trader.limits.quantity_max == 100_000_000_000
+    assert (trader.limits.shared.duplicates_ms, trader.limits.shared.barriers_ms) == (1_000, (60_000,))
     assert [(budget.scope, budget.unit, budget.window, budget.amount) for budget in trader.budgets] == [
         ("tenant:acme", Unit.COST, "month", 500_000_000),
         ("team:desk", Unit.NOTIONAL, "day", 50_000_000_000),

@@ -1,15 +1,16 @@
 """The amounts of the file as the gateway counts them."""
 
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from example_file import TEXT
 
-from gateway.settings.amounts import budget, limit_profile
+from gateway.settings.amounts import budget, limit_profile, limit_profiles
 from gateway.settings.file import BudgetTable, File
 from gateway.settings.limit_tables import FirmTable, LimitTable
-from gateway.terms.limits import BarrierLimit, LimitProfile, MessageRate, RepeatLimit, Scopes
+from gateway.terms.limits import BarrierLimit, LimitProfile, MessageRate, RepeatLimit, Scopes, SharedWindows
 from gateway.terms.money import MICRO, NANO
 
 LEAST = LimitTable(
@@ -54,6 +55,20 @@ def test_only_a_written_word_turns_a_guard_off():
     off = msgspec.structs.replace(LEAST, repeats_max=0, barrier_gamma_bps=10_000, duplicate_window_ms=0)
     profile = limit_profile("p", off, FirmTable())
     assert (profile.repeats, profile.barrier, profile.duplicate_window_ms) == (None, None, 0)
+
+
+def test_profiles_know_the_windows_of_each_other():
+    """Their agents may share an account: each is seen for as long as the other looks back, and in the other's steps."""
+    quick = msgspec.structs.replace(LEAST, duplicate_window_ms=0, barrier_window_ms=5_000)
+    free = msgspec.structs.replace(LEAST, barrier_gamma_bps=10_000, barrier_window_ms=7_000)
+    profiles = limit_profiles({"least": LEAST, "quick": quick, "free": free}, FirmTable())
+    assert [replace(one, shared=SharedWindows()) for one in profiles.values()] == [
+        limit_profile(name, table, FirmTable()) for name, table in (("least", LEAST), ("quick", quick), ("free", free))
+    ]
+    assert {one.shared for one in profiles.values()} == {
+        SharedWindows(duplicates_ms=1_000, barriers_ms=(5_000, 60_000))
+    }
+    assert limit_profiles({}, FirmTable()) == {}
 
 
 def test_the_restricted_lists_of_firm_and_profile_are_added():

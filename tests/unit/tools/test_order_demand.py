@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toolcases import CALLER, LIMITS
 
-from gateway.terms.limits import BarrierLimit, MessageRate, RepeatLimit, Scopes
+from gateway.terms.limits import BarrierLimit, MessageRate, RepeatLimit, Scopes, SharedWindows
 from gateway.terms.money import MICRO, NANO, Unit
 from gateway.terms.operations import Latch, Rate, Similar
 from gateway.tools.order_demand import Trading
@@ -24,6 +24,7 @@ WHOLE = replace(
     barrier=BarrierLimit(gamma_bps=5_000, window_ms=60_000),
     restricted=frozenset({"GOOG"}),
 )
+OTHERS = SharedWindows(duplicates_ms=60_000, barriers_ms=(1_000, 60_000))
 ORDER = Order(
     symbol="AAPL",
     side=Side.BUY,
@@ -109,6 +110,20 @@ def test_what_makes_two_orders_duplicates(changed, alike):
     other = guard(Similar, replace(ORDER, **changed), agent="other")
     assert other.scope == "account:paper/main"
     assert (other == guard(Similar)) == alike
+
+
+@pytest.mark.parametrize("own_ms, kept_ms", [(0, 60_000), (1_000, 60_000), (90_000, 90_000)])
+def test_an_order_is_kept_for_who_looks_back_longest(own_ms, kept_ms):
+    """Also the order of an agent that looks back for nothing."""
+    seen = guard(Similar, limits=replace(WHOLE, duplicate_window_ms=own_ms, shared=OTHERS))
+    assert (seen.window_ms, seen.kept_ms, seen.digest) == (own_ms, kept_ms, guard(Similar).digest)
+
+
+@pytest.mark.parametrize("barrier", [WHOLE.barrier, None])
+def test_an_exposure_counts_in_the_steps_of_everyone(barrier):
+    claims = demand(limits=replace(WHOLE, barrier=barrier, shared=OTHERS)).claims
+    exposures = [claim for claim in claims if claim.unit is Unit.EXPOSURE]
+    assert [(claim.barrier, claim.steps_ms) for claim in exposures] == [(barrier, (1_000, 60_000))] * 3
 
 
 @pytest.mark.parametrize(
