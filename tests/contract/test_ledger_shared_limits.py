@@ -4,8 +4,10 @@ Rows that agents share are read with parameters that they do not share. Each tes
 instances on one PostgreSQL; the models are naive lists of all that ever happened.
 """
 
+import asyncio
 import struct
 import sys
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -152,6 +154,15 @@ async def test_each_length_of_step_has_one_row_however_many_come(pair):
     assert kept == [(ACCOUNT, Unit.EXPOSURE.value, f"total/{each}ms", 40) for each in (1_000, 60_000)]
 
 
+async def test_agents_of_two_profiles_that_race_take_what_one_step_has(pair):
+    """Whoever comes first: both steps began before anyone came."""
+    pair.clock.now_us += 30 * SECOND_US
+    both = (FAST.window_ms, SLOW.window_ms)
+    wanted = [barred(10, barrier, steps_ms=both) for barrier in [SLOW] * 50 + [FAST] * 50]
+    found = Counter(await asyncio.gather(*(pair.reason(claims=[one]) for one in wanted)))
+    assert found == {"": 50, "limit.barrier": 50}
+
+
 @dataclass(frozen=True)
 class Profile:
     """What one agent may take of an exposure that all share."""
@@ -245,6 +256,13 @@ async def test_a_longer_window_sees_what_an_agent_with_a_shorter_one_did(pair, w
     assert await pair.reason(guards=[unseeing]) == ""
     pair.clock.now_us += 5 * SECOND_US
     assert [await pair.reason(guards=[one]) for one in (NEAR, LONG, unseeing)] == ["", "limit.duplicate", ""]
+
+
+async def test_of_agents_of_two_profiles_that_race_in_one_row_none_forgets_the_others_order(pair):
+    assert await pair.reason(guards=[LONG]) == ""
+    pair.clock.now_us += 5 * SECOND_US
+    found = Counter(await asyncio.gather(*(pair.reason(guards=[one]) for one in (NEAR, LONG) * 30)))
+    assert found == {"": 1, "limit.duplicate": 59}
 
 
 async def test_who_looks_back_for_nothing_is_stopped_by_no_clock_that_is_ahead(pair):
