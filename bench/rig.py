@@ -23,6 +23,7 @@ AMPLE = Plan(
     with_agent=False,
     with_door=False,
     cash_usd=900_000_000,
+    shares=1_000_000,
     exposure_usd_max="900000000",
     more_limits=(
         'position_max = "900000000"',

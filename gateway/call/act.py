@@ -45,7 +45,7 @@ async def decided(call: Governed, request: ToolRequest) -> Admission | Replay:
         if earlier is not None:
             return earlier
         with passage.stages.stage("facts"):
-            call.facts = granted(await at.tools.facts(call.caller, ask))
+            call.facts = granted(await at.tools.facts(call.caller, ask, at.ledger.tally))
         permit = await call.permit(ask, call.facts)
         with passage.stages.stage("intent"):
             demand = granted(at.tools.demand(call.caller, ask, call.facts))

@@ -54,7 +54,7 @@ async def _rehearsed(call: Governed, ask: ToolAsk) -> Rehearsal:
     """The steps of a real call, in their order; the first that refuses ends them."""
     try:
         with call.passage.stages.stage("facts"):
-            call.facts = granted(await call.at.tools.facts(call.caller, ask))
+            call.facts = granted(await call.at.tools.facts(call.caller, ask, call.at.ledger.tally))
         permit = await call.permit(ask, call.facts)
         with call.passage.stages.stage("intent"):
             demand = granted(call.at.tools.demand(call.caller, ask, call.facts))

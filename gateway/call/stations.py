@@ -18,9 +18,11 @@ from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
 from gateway.terms.ids import ModelName, OperationId
 from gateway.terms.latches import Reset
 from gateway.terms.models import Model
+from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Admission,
     Claim,
+    Counted,
     Demand,
     Failed,
     Operation,
@@ -33,6 +35,7 @@ from gateway.terms.operations import (
     Reservation,
     Settlement,
     Succeeded,
+    Tally,
 )
 from gateway.terms.overview import Halt, Overview
 from gateway.terms.usage import UsageQuery, UsageReport
@@ -85,6 +88,10 @@ class Ledger(Aftercare, Oversight, Protocol):
 
     async def meter(self, rate: Rate) -> Refusal | None:
         """Count one event of a rate in a commit of its own, or refuse it."""
+        ...
+
+    async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
+        """What is held and charged in the window `total` of these scopes and units, as committed, at one moment."""
         ...
 
     async def settle(self, settlement: Settlement) -> Operation:
@@ -145,8 +152,8 @@ class Tools(Protocol):
         """Read a request strictly and check it against the tool's schema."""
         ...
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
-        """What policy and limits must know of the world; reads only."""
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
+        """What policy and limits must know of the world; reads only. `tally` reads what the ledger counts."""
         ...
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:

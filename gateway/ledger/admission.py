@@ -25,6 +25,7 @@ from gateway.terms.verdict import Kind, Refusal
 FIRST_FENCE: Final = 1
 
 _SIGNED_NAMES: Final = {Unit.EXPOSURE: "exposure", Unit.POSITION: "position"}
+_COUNTED: Final = frozenset({Unit.TRADED, Unit.FILLED})
 
 
 class AdmissionError(Exception):
@@ -95,9 +96,10 @@ class Admitting:
             if claim.amount == 0 and claim.unit in SIGNED:
                 continue
             held, spent = book.balance(place(claim))
-            left = claim.limit - held - spent
+            limit = LONG_MAX if claim.passes else claim.limit
+            left = limit - held - spent
             # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
-            if not (claim.amount <= claim.limit <= LONG_MAX and claim.amount <= left) or held + claim.amount > LONG_MAX:
+            if not (claim.amount <= limit <= LONG_MAX and claim.amount <= left) or held + claim.amount > LONG_MAX:
                 return _over(claim, max(0, left))
             step = most(book, claim, held + spent, self.now_unix_us)
             if step is not None and claim.amount > step:
@@ -151,6 +153,12 @@ def _refuse_defects(admission: Admission) -> None:
 
 
 def _over(claim: Claim, left: int) -> Refusal:
+    if claim.unit in _COUNTED:
+        return _limit(
+            claim.reason or "limit.position",
+            f"Of {claim.scope} {left} billionths more may be traded now, with every open and unknown order, and this"
+            f" order needs {claim.amount}. Order less, cancel what is open first, or ask the operator.",
+        )
     if claim.unit in SIGNED:
         what = _SIGNED_NAMES[claim.unit]
         return _limit(

@@ -29,7 +29,7 @@ from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, En
 from gateway.ledger.losing import LOST_AT_ONCE, Losing, expired
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
-from gateway.ledger.postgres_overview import engaged_scopes, halts, latches, listed, overview, record
+from gateway.ledger.postgres_overview import counted, engaged_scopes, halts, latches, listed, overview, record
 from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
 from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
@@ -43,8 +43,10 @@ from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import BootId, OperationId
 from gateway.terms.latches import Latched, Reset
+from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Admission,
+    Counted,
     Failed,
     Operation,
     OperationKey,
@@ -159,6 +161,10 @@ class PostgresLedger:
     async def meter(self, rate: Rate) -> Refusal | None:
         """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
         return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
+
+    async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
+        """See `gateway.call.stations.Ledger`. Raises `LedgerUnavailableError`."""
+        return await self._now_open().reader.ask(lambda connection: counted(connection, places))
 
     async def settle(self, settlement: Settlement) -> Operation:
         """Make outcome, charges and record durable in one commit.

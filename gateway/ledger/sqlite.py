@@ -22,7 +22,7 @@ from gateway.ledger.repeats import repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
 from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
-from gateway.ledger.sqlite_overview import engaged_scopes, halts, latches, listed, overview, record, stopped
+from gateway.ledger.sqlite_overview import counted, engaged_scopes, halts, latches, listed, overview, record, stopped
 from gateway.ledger.sqlite_writer import Writer
 from gateway.ledger.states import OPEN
 from gateway.ledger.tables import Row
@@ -32,8 +32,10 @@ from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched, Reset
+from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Admission,
+    Counted,
     Failed,
     Operation,
     OperationKey,
@@ -144,6 +146,10 @@ class SqliteLedger:
     async def meter(self, rate: Rate) -> Refusal | None:
         """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
         return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
+
+    async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
+        """See `gateway.call.stations.Ledger`. Raises `LedgerUnavailableError`."""
+        return self._look(lambda reader: counted(reader, places))
 
     async def settle(self, settlement: Settlement) -> Operation:
         """Make outcome, charges and record durable in one commit.

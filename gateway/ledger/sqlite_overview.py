@@ -1,5 +1,6 @@
 """What is read of a SQLite ledger beside its rules: for operators, and right before an effect."""
 
+import json
 import sqlite3
 from typing import Final
 
@@ -12,7 +13,7 @@ from gateway.ledger.states import UNFINISHED
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
-from gateway.terms.operations import Receipt, Reservation, State
+from gateway.terms.operations import Counted, Receipt, Reservation, State
 from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
 from gateway.terms.verdict import Refusal
 
@@ -30,7 +31,17 @@ _HOLDS: Final = (
     "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = ?"
     " ORDER BY scope, unit, time_window"
 )
+_COUNTED: Final = (
+    "SELECT coalesce(held, 0), coalesce(spent, 0) FROM json_each(?) AS asked LEFT JOIN balances"
+    " ON scope = asked.value ->> 0 AND unit = asked.value ->> 1 AND time_window = 'total' ORDER BY asked.key"
+)
 _RECORD: Final = "SELECT record FROM audit WHERE instance = ? AND boot = ? AND sequence = ?"
+
+
+def counted(reader: sqlite3.Connection, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
+    """What is held and charged in each place over all time, at one moment."""
+    asked = json.dumps([[scope, unit.value] for scope, unit in places])
+    return tuple(Counted(held=held, spent=spent) for held, spent in reader.execute(_COUNTED, (asked,)).fetchall())
 
 
 def stopped(reader: sqlite3.Connection, reservation: Reservation, scopes: tuple[str, ...]) -> Refusal | None:

@@ -9,7 +9,7 @@ from gateway.policy.schema import AGENT, CHAT, COUNT_TOKENS, DRY_RUN, GATEWAY, M
 from gateway.policy.shapes import CedarJson, Record, UnfitError, fitted
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, DryRunAsk, ReadAsk, ToolAsk, ToolDeclaration
 from gateway.terms.caller import Caller
-from gateway.terms.evidence import Facts
+from gateway.terms.evidence import Facts, for_rules
 from gateway.terms.strict_json import FrozenJson
 from gateway.terms.verdict import Hold, Permit, Refusal
 
@@ -71,7 +71,7 @@ def question(caller: Caller, ask: Ask, facts: Facts, contexts: Mapping[str, Reco
         resource=resource,
         context={
             name: fitted(value, shape.fields[name].shape, name)
-            for name, value in (("arguments", arguments), ("facts", facts))
+            for name, value in (("arguments", arguments), ("facts", for_rules(facts)))
         },
     )
 

@@ -46,6 +46,7 @@ def limit_profile(name: str, table: LimitTable, firm: FirmTable) -> LimitProfile
         position_max=Scopes(
             agent=_nano(table.position_max), account=_nano(table.account_position_max), firm=_nano(firm.position_max)
         ),
+        short_sales=table.short_sales,
         duplicate_window_ms=table.duplicate_window_ms,
         messages=MessageRate(
             per_minute=table.messages_per_minute, burst=table.message_burst, cancel_reserve=table.cancel_reserve

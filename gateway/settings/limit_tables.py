@@ -27,6 +27,7 @@ class LimitTable(Table, frozen=True, kw_only=True):
     agent_exposure_usd_max: str = ""
     position_max: str = ""
     account_position_max: str = ""
+    short_sales: bool = False
     duplicate_window_ms: int = 1_000
     messages_per_minute: int = 120
     message_burst: int = 30

@@ -8,7 +8,15 @@ from gateway.terms.caller import Caller, Operator
 from gateway.terms.ids import OperationId, RequestId, RuleId
 
 Facts = Mapping[str, int | str | bool]
-"""What policy and limits may know beyond the arguments: names to integers in declared units, texts and booleans."""
+"""What policy and limits may know beyond the arguments: names to integers in declared units, texts and booleans.
+
+A name with a dot is for the limits and the record alone: the rules do not see it.
+"""
+
+
+def for_rules(facts: Facts) -> Facts:
+    """The facts that rules may name."""
+    return {name: value for name, value in facts.items() if "." not in name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

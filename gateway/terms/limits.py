@@ -116,12 +116,14 @@ class LimitProfile:
     firm_exposure_max: MicroUsd | None = None
     """Of the tenant, over all its accounts; None: as the account's."""
     position_max: Scopes = Scopes()
-    """Of one symbol, in `NanoUnits`: bought and not sold, and every open or unknown order."""
+    """Of one symbol, in `NanoUnits`, long or short, with every open or unknown order: the worse of the two ways."""
     duplicate_window_ms: int = 0
     """For so long the account takes no second order with the same symbol, side, price and quantity."""
     messages: MessageRate | None = None
     repeats: RepeatLimit | None = None
     barrier: BarrierLimit | None = None
+    short_sales: bool = False
+    """Whether this agent may sell what its account does not hold. What it sells short is exposure like a purchase."""
     restricted: frozenset[str] = frozenset()
     """Symbols that are never traded, in either direction, by this agent or by anyone of its tenant."""
     shared: SharedWindows = SharedWindows()

@@ -33,6 +33,10 @@ class Unit(StrEnum):
     EXPOSURE = "exposure_micro_usd"
     POSITION = "position_nano"
     """Billionths of a share or coin of one symbol."""
+    TRADED = "traded_nano"
+    """Of one symbol and side, since the ledger began: what was filled, and all that is open or unknown."""
+    FILLED = "filled_nano"
+    """Of one symbol and side, since the ledger began: what is known to be filled. `TRADED` less this is open."""
 
 
 SIGNED: Final = frozenset({Unit.EXPOSURE, Unit.POSITION})

@@ -1,6 +1,6 @@
 """An operation: one admitted call, from its claim to its end, and what must be held while it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,6 +99,22 @@ class Claim:
     """The windows of all barriers that anyone has before this balance: what is taken of it counts in their steps."""
     barrier: BarrierLimit | None = None
     """At most such a part of what is left of the limit may be taken in one step of time."""
+    passes: bool = False
+    """It is held and counted, and passes beyond the limit too: what reduces must be able to."""
+    reason: str = ""
+    """Of the refusal of one that does not fit; empty: by its unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What is held and what is charged of one unit in one scope, over all time."""
+
+    held: int
+    spent: int
+
+
+Tally = Callable[[tuple[tuple[str, Unit], ...]], Awaitable[tuple[Counted, ...]]]
+"""Reads what the ledger has committed, for each scope and unit of the window `total`, all at one moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

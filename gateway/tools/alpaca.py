@@ -12,8 +12,9 @@ from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
+from gateway.terms.limits import LimitProfile
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation
+from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation, Tally
 from gateway.terms.verdict import Refusal
 from gateway.tools import pretrade
 from gateway.tools.alpaca_aftercare import Aftercarer, cancel_memo, order_memo
@@ -24,6 +25,7 @@ from gateway.tools.alpaca_rest import Rest, open_session
 from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FACTS, declarations
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
+from gateway.tools.cover import Covering, needed
 from gateway.tools.order_demand import Trading
 from gateway.tools.order_gate import order_demand, order_facts
 from gateway.tools.quotes import QuoteBoard
@@ -66,15 +68,31 @@ class Alpaca:
         """Close them."""
         await self._stack.aclose()
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
-        """For an order: its size and the market's price now, in the units of `PLACE_ORDER_FACTS`."""
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
+        """For an order: its size, the market's price now, in the units of `PLACE_ORDER_FACTS`, and what covers it."""
         if ask.tool.effect is Effect.READ:
             return _NO_FACTS
         if caller.limits is None:
             return pretrade.no_profile()
         if ask.tool.name != PLACE_ORDER:
             return _NO_FACTS
-        return await order_facts(caller.limits, OrderTerms.of(ask), self._quotes)
+        terms = OrderTerms.of(ask)
+        covering = self._covering(self._trading(caller, caller.limits), terms, tally)
+        return await order_facts(caller.limits, terms, self._quotes, covering)
+
+    def _covering(self, trading: Trading, terms: OrderTerms, tally: Tally) -> Covering | None:
+        if not needed(trading.limits, terms.side):
+            return None
+        return Covering(
+            places=trading.places(terms.symbol),
+            symbol=terms.symbol,
+            side=terms.side,
+            tally=tally,
+            position=self._reads.position,
+        )
+
+    def _trading(self, caller: Caller, limits: LimitProfile) -> Trading:
+        return Trading(caller=caller, limits=limits, venue=self._config.name, account=self._config.account)
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """Check the hard limits of an order, and say what it must hold; a read holds one call of every budget."""
@@ -100,10 +118,10 @@ class Alpaca:
             return Demand(amounts={Unit.CALLS: 1})
         if caller.limits is None:
             return pretrade.no_profile()
-        trading = Trading(caller=caller, limits=caller.limits, venue=self._config.name, account=self._config.account)
+        trading = self._trading(caller, caller.limits)
         if ask.tool.name != PLACE_ORDER:
             return trading.cancel()
-        return order_demand(trading, ask.tool.name, OrderTerms.of(ask), facts)
+        return order_demand(trading, ask.tool.name, OrderTerms.of(ask), facts, shorts=True)
 
     async def execute(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """See `Backend`."""

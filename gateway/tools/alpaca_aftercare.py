@@ -22,6 +22,7 @@ from gateway.tools.alpaca_orders import (
     by_cancel,
     by_client_order_id,
     by_order_id,
+    reduces,
 )
 from gateway.tools.alpaca_rest import Answer, Reply, Rest
 from gateway.tools.alpaca_results import ONE_CALL, has_error_form
@@ -63,7 +64,7 @@ class OrderMemo(msgspec.Struct, frozen=True, kw_only=True, tag_field="memo", tag
     limit_price: int
     """In millionths of a dollar."""
 
-    def placing(self, held: MicroUsd) -> Placing:
+    def placing(self, watched: Watched) -> Placing:
         """The order as it was placed."""
         terms = OrderTerms(
             symbol=self.symbol,
@@ -73,7 +74,9 @@ class OrderMemo(msgspec.Struct, frozen=True, kw_only=True, tag_field="memo", tag
             quantity=NanoUnits(self.quantity),
             limit_price=MicroUsd(self.limit_price),
         )
-        return Placing(terms=terms, client_id=self.client_id, held=held)
+        return Placing(
+            terms=terms, client_id=self.client_id, held=_held_at_first(watched), reduces=reduces(watched.held)
+        )
 
 
 class CancelMemo(msgspec.Struct, frozen=True, kw_only=True, tag_field="memo", tag="cancel", forbid_unknown_fields=True):
@@ -118,7 +121,7 @@ class Aftercarer:
             deadline = Deadline(self._clock, self._config.timeout_ms)
             if isinstance(memo, CancelMemo):
                 return await self._cancel(watched, memo, deadline)
-            placing = memo.placing(held_at_first(watched))
+            placing = memo.placing(watched)
         except ValueError:
             return NO_MEMO
         return await self._order(watched, placing, deadline)
@@ -168,7 +171,7 @@ def _not_yet(reply: Reply) -> NotYet:
     return NotYet(failure=Failure(reason="venue.no_look_up", message=f"The venue {said} when it was asked."))
 
 
-def held_at_first(watched: Watched) -> MicroUsd:
+def _held_at_first(watched: Watched) -> MicroUsd:
     """What was held for the whole order, in millionths of a dollar; 0 where nothing counted it."""
     worths = [amount for unit, amount in watched.held if unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
     return MicroUsd(max(worths, default=0))

@@ -5,7 +5,7 @@ Here an order is posted exactly once. When nobody can say what became of it, one
 tell; otherwise the outcome is Unknown, and everything stays held. "Not found" right after a lost reply proves nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -113,6 +113,7 @@ class Orders:
             terms=OrderTerms.of(ask),
             client_id=client_order_id(self._config.client_order_key, reservation.key),
             held=held_worth(reservation),
+            reduces=reduces((claim.unit, claim.amount) for claim in reservation.claims),
         )
         deadline = Deadline(self._clock, ask.tool.timeout_ms)
         request = Request(
@@ -181,11 +182,13 @@ class Placing:
     client_id: str
     held: MicroUsd
     """Notional that is held for the whole order; 0 where nothing counts it."""
+    reduces: bool
+    """Whether it was admitted as one that gives exposure back."""
 
     def charges(self, order: VenueOrder) -> tuple[tuple[Unit, int], ...]:
         """What the order costs as it stands: what is filled at its price, what is open at its limit or as held.
 
-        Rounded against the caller. A sale gives back exposure and position only for what is filled.
+        Rounded against the caller. What reduces gives back exposure, and a sale position, only for what is filled.
         """
         filled = Fraction(order.filled) * Fraction(order.average_price or 0)
         wanted = Fraction(self.terms.quantity, NANO)
@@ -193,10 +196,16 @@ class Placing:
         price = Fraction(self.terms.limit_price or 0, MICRO) or Fraction(self.held, MICRO) / wanted
         worth = micro_up(filled + remainder * price)
         units = Fraction(order.filled) * NANO
+        traded = ceil(units) + ceil(remainder * NANO)
         bought = self.terms.side is Side.BUY
-        exposure = worth if bought else -micro_down(filled)
-        position = ceil(units + remainder * NANO) if bought else -floor(units)
-        return ((Unit.CALLS, 1), (Unit.NOTIONAL, worth), (Unit.EXPOSURE, exposure), (Unit.POSITION, position))
+        return (
+            (Unit.CALLS, 1),
+            (Unit.NOTIONAL, worth),
+            (Unit.EXPOSURE, -micro_down(filled) if self.reduces else worth),
+            (Unit.POSITION, ceil(units + remainder * NANO) if bought else -floor(units)),
+            (Unit.TRADED, traded),
+            (Unit.FILLED, ceil(units)),
+        )
 
 
 def settlement(placing: Placing, order: VenueOrder, encoded: Callable[[Mapping[str, object]], bytes]) -> Outcome:
@@ -265,3 +274,9 @@ def held_worth(reservation: Reservation) -> MicroUsd:
     """What is held for the whole order, in millionths of a dollar; 0 where nothing counts it."""
     worths = [claim.amount for claim in reservation.claims if claim.unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
     return MicroUsd(max(worths, default=0))
+
+
+def reduces(held: Iterable[tuple[Unit, int]]) -> bool:
+    """Whether an order was admitted as one that reduces: it held no exposure, though exposure counts it."""
+    exposures = [amount for unit, amount in held if unit is Unit.EXPOSURE]
+    return bool(exposures) and not any(exposures)

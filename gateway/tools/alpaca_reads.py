@@ -1,6 +1,7 @@
 """Reading from an exchange account: answers become closed objects, and a read that got no answer has simply failed."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final
 
 from gateway.terms.asks import ToolAsk
@@ -11,7 +12,7 @@ from gateway.terms.strict_json import JsonValue
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_orders import UNREACHABLE, by_client_order_id, by_order_id
 from gateway.tools.alpaca_rest import Origin, Reply, Request, Rest
-from gateway.tools.alpaca_results import ONE_CALL, Results, order_members, quote_members
+from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members, quote_members
 from gateway.tools.alpaca_tools import (
     GET_ACCOUNT,
     GET_CLOCK,
@@ -26,11 +27,13 @@ from gateway.tools.alpaca_wire import (
     WireError,
     read_account,
     read_clock,
+    read_holding,
     read_list,
     read_order,
     read_position,
     read_quote,
 )
+from gateway.tools.cover import NoPosition
 from gateway.tools.deadline import Deadline
 from gateway.tools.quotes import NoQuote
 from gateway.tools.roundtrip import NoAnswer
@@ -90,6 +93,20 @@ class Reads:
             return NoQuote(why="the quote is crossed or has a side without a price")
         return quote
 
+    async def position(self, symbol: str) -> Decimal | NoPosition:
+        """What the account holds of a symbol, for the limits: never kept, for each order changes it."""
+        reply = await self._rest.call(_position_request(symbol), self._config.idle_ms / 1000)
+        if isinstance(reply, NoAnswer):
+            return NoPosition(why="the venue did not answer")
+        if reply.status == 404 and has_error_form(reply):
+            return Decimal(0)
+        if reply.status != 200:
+            return NoPosition(why=f"the venue answered {reply.status}")
+        try:
+            return read_holding(reply.body, symbol)
+        except WireError:
+            return NoPosition(why="the venue's answer is not in its documented form")
+
     def _quote_request(self, symbol: str) -> Request:
         return Request(
             method="GET",
@@ -109,6 +126,10 @@ class Reads:
             return self._results.told(read(reply.body))
         except WireError:
             return MALFORMED
+
+
+def _position_request(symbol: str) -> Request:
+    return Request(method="GET", origin=Origin.TRADING, segments=("v2", "positions", symbol))
 
 
 def _request(ask: ToolAsk) -> Request:

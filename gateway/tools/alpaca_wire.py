@@ -183,6 +183,21 @@ def read_position(body: JsonValue) -> Mapping[str, str]:
     }
 
 
+def read_holding(body: JsonValue, symbol: str) -> Decimal:
+    """What is held of this symbol, below zero for a short position. Raises `WireError`.
+
+    Alpaca writes the quantity of a short position with a minus sign; where side and sign contradict each other, nothing
+    is known.
+    """
+    members = Members(body)
+    if members.text("symbol", _SYMBOL) != symbol:
+        raise WireError("the position is of another symbol")
+    quantity, side = members.decimal("qty"), members.text("side", _WORD)
+    if side not in {"long", "short"} or (side == "short") != (quantity < 0):
+        raise WireError("side and qty contradict each other")
+    return quantity
+
+
 def read_account(body: JsonValue) -> Mapping[str, str | bool]:
     """The account as members of a result. Raises `WireError`."""
     members = Members(body)

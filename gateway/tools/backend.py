@@ -8,7 +8,7 @@ from gateway.terms.asks import ToolAsk, ToolDeclaration
 from gateway.terms.caller import Caller
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
-from gateway.terms.operations import Demand, Outcome, Reservation
+from gateway.terms.operations import Demand, Outcome, Reservation, Tally
 from gateway.terms.verdict import Refusal
 
 FactTypes = Mapping[str, type]
@@ -33,7 +33,7 @@ class Backend(Protocol):
         """The tools that are not what the operator approved, as far as it is known now; they are not shown."""
         ...
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
         """See `gateway.call.stations.Tools`."""
         ...
 

@@ -15,7 +15,7 @@ from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import RuleId, ToolName
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation
+from gateway.terms.operations import Demand, OperationKey, Outcome, Reservation, Tally
 from gateway.terms.verdict import Kind, Refusal, Violation
 from gateway.tools import pretrade
 from gateway.tools.alpaca_aftercare import order_memo
@@ -82,8 +82,12 @@ class Ccxt:
         """Close them."""
         await self._stack.aclose()
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
-        """For an order: its size and the market's price now, in the units of `PLACE_ORDER_FACTS`."""
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
+        """For an order: its size and the market's price now, in the units of `PLACE_ORDER_FACTS`.
+
+        A spot account cannot be short: the exchange itself sells only what is there, so every sale reduces.
+        """
+        del tally
         if ask.tool.effect is Effect.READ:
             return _NO_FACTS
         if caller.limits is None:
@@ -110,7 +114,7 @@ class Ccxt:
             memo = SpotCancelMemo(symbol=str(ask.arguments["symbol"]), order_id=str(ask.arguments["order_id"]))
             return replace(trading.cancel(), memo=msgspec.json.encode(memo))
         terms = OrderTerms.of(ask)
-        demand = order_demand(trading, ask.tool.name, terms, facts)
+        demand = order_demand(trading, ask.tool.name, terms, facts, shorts=False)
         if isinstance(demand, Refusal):
             return demand
         key = OperationKey(tenant=caller.tenant, principal=caller.principal, tool=ask.name, key=ask.key)

@@ -20,7 +20,6 @@ from gateway.tools.alpaca_aftercare import (
     NO_SUCH_ORDER,
     NOT_CANCELLED,
     OrderMemo,
-    held_at_first,
 )
 from gateway.tools.alpaca_orders import (
     REPLY_LOST,
@@ -30,6 +29,7 @@ from gateway.tools.alpaca_orders import (
     Placing,
     cancellation,
     held_worth,
+    reduces,
     settlement,
 )
 from gateway.tools.alpaca_wire import VenueOrder, WireError
@@ -97,6 +97,7 @@ class Orders:
             terms=OrderTerms.of(ask),
             client_id=our_id(self._config, reservation.key),
             held=held_worth(reservation),
+            reduces=reduces((claim.unit, claim.amount) for claim in reservation.claims),
         )
         deadline = Deadline(self._clock, ask.tool.timeout_ms)
         if not await self._markets.ready(deadline.left_s(0.3)) or self._markets.fault(placing.terms) is not None:
@@ -155,7 +156,7 @@ class Orders:
         """See `gateway.tools.backend.Backend.look`."""
         try:
             memo = msgspec.json.decode(watched.memo, type=OrderMemo | SpotCancelMemo)
-            placing = memo.placing(held_at_first(watched)) if isinstance(memo, OrderMemo) else None
+            placing = memo.placing(watched) if isinstance(memo, OrderMemo) else None
         except ValueError:
             return NO_MEMO
         deadline = Deadline(self._clock, self._config.timeout_ms)

@@ -20,7 +20,17 @@ from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, Failed, Failure, OperationKey, Outcome, Reservation, Succeeded, Unknown
+from gateway.terms.operations import (
+    Demand,
+    Failed,
+    Failure,
+    OperationKey,
+    Outcome,
+    Reservation,
+    Succeeded,
+    Tally,
+    Unknown,
+)
 from gateway.terms.verdict import Kind, Refusal, Violation
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
@@ -88,9 +98,9 @@ class HttpTools:
         """Close them."""
         await self._stack.aclose()
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
         """See `Backend`: nothing is known of the world but the arguments."""
-        del caller, ask
+        del caller, ask, tally
         return _NO_FACTS
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:

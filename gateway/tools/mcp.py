@@ -19,7 +19,7 @@ from gateway.terms.clock import Clock
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.money import Unit
-from gateway.terms.operations import Demand, Failed, Failure, Outcome, Reservation
+from gateway.terms.operations import Demand, Failed, Failure, Outcome, Reservation, Tally
 from gateway.terms.verdict import Kind, Refusal
 from gateway.tools.backend import FactTypes
 from gateway.tools.deadline import Deadline
@@ -88,9 +88,9 @@ class McpTools:
         """End the session and close the connections."""
         await self._stack.aclose()
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
         """Refuse a tool that is not what was approved; nothing else is known of the world."""
-        del caller
+        del caller, tally
         if not await self._looked():
             return _UNREACHABLE
         return _CHANGED if ask.tool.name in self.withdrawn else _NO_FACTS

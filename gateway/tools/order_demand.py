@@ -7,15 +7,16 @@ on repeated executions. All of it is checked in the one transaction that reserve
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.terms.caller import Caller
 from gateway.terms.gcra import Pace
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import LimitProfile
-from gateway.terms.money import Unit
+from gateway.terms.money import LONG_MAX, Unit
 from gateway.terms.operations import Claim, Demand, Guard, Latch, Rate, Similar
-from gateway.tools.pretrade import Order
+from gateway.tools.cover import Cover, Places, sided
+from gateway.tools.pretrade import Order, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,19 @@ class Trading:
     venue: str
     account: str
 
-    def order(self, tool: ToolName, order: Order) -> Demand:
-        """What an order within the limits of one order must still hold."""
+    def places(self, symbol: str) -> Places:
+        """Where the ledger counts what is traded of a symbol."""
+        return Places.of(self._scopes(), symbol)
+
+    def order(self, tool: ToolName, order: Order, cover: Cover | None, *, shorts: bool) -> Demand:
+        """What an order within the limits of one order must still hold.
+
+        `shorts`: the venue lets an account owe what it sells. Where it does not, nobody can be short.
+        """
+        traded = self._traded(order, cover) if shorts else ()
         return Demand(
             amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional},
-            claims=(*self._exposures(order), *self._positions(order)),
+            claims=(*self._exposures(order), *self._positions(order), *traded),
             guards=tuple(self._order_guards(tool, order)),
         )
 
@@ -52,7 +61,7 @@ class Trading:
                 unit=Unit.EXPOSURE,
                 window="total",
                 limit=limit,
-                amount=order.adds_exposure,
+                amount=order.adds_exposure(limits.collar_bps),
                 barrier=limits.barrier,
                 steps_ms=limits.shared.barriers_ms,
             )
@@ -62,8 +71,35 @@ class Trading:
         for scope, limit in zip(self._scopes(), (most.firm, most.account, most.agent), strict=True):
             if limit is not None:
                 place = f"{scope}/{order.symbol}"
-                amount = order.adds_position
-                yield Claim(scope=place, unit=Unit.POSITION, window="total", limit=limit, amount=amount)
+                yield Claim(
+                    scope=place,
+                    unit=Unit.POSITION,
+                    window="total",
+                    limit=limit,
+                    amount=order.adds_position,
+                    passes=order.reduces,
+                )
+
+    def _traded(self, order: Order, cover: Cover | None) -> Iterator[Claim]:
+        """What bounds a short position, and what makes racing orders that close one stand in line (see `cover`)."""
+        most, places, own = self.limits.position_max, self.places(order.symbol), order.side
+        if cover is not None:
+            beyond = None if order.reduces else most.account
+            limit = cover.limit + (beyond or 0)
+            free = not order.reduces and (own is Side.BUY or beyond is None)
+            reason = "limit.uncovered" if order.reduces else "limit.position"
+            claim = _counted(Unit.TRADED, sided(places.account, own), order, limit=limit, passes=free)
+            yield replace(claim, reason=reason)
+            yield _counted(Unit.FILLED, sided(places.account, own), order)
+        offsets = (0, 0) if cover is None else (cover.firm_offset, cover.agent_offset)
+        for place, limit_max, offset in zip((places.firm, places.agent), (most.firm, most.agent), offsets, strict=True):
+            if limit_max is None:
+                continue
+            if own is Side.BUY:
+                yield _counted(Unit.FILLED, sided(place, own), order)
+            else:
+                limit = limit_max + offset
+                yield _counted(Unit.TRADED, sided(place, own), order, limit=limit, passes=order.reduces)
 
     def _order_guards(self, tool: ToolName, order: Order) -> Iterator[Guard]:
         limits = self.limits
@@ -98,6 +134,10 @@ class Trading:
     @property
     def _account(self) -> str:
         return f"account:{self.venue}/{self.account}"
+
+
+def _counted(unit: Unit, scope: str, order: Order, *, limit: int = LONG_MAX, passes: bool = True) -> Claim:
+    return Claim(scope=scope, unit=unit, window="total", limit=limit, amount=order.quantity, passes=passes)
 
 
 def strategy(tool: ToolName, order: Order) -> bytes:

@@ -32,20 +32,29 @@ class Order:
     """0 for a market order."""
     reference: MicroUsd
     reference_age_ms: int
+    reduces: bool
+    """Whether what the account holds, or owes, covers all of it: then it opens nothing."""
 
     @property
     def notional(self) -> MicroUsd:
         """What the order is worth at its limit price or the reference price, whichever is higher; rounded up."""
         return notional(self.quantity, max(self.limit_price, self.reference))
 
-    @property
-    def adds_exposure(self) -> MicroUsd:
-        """What must be held of every exposure: a venue without short selling only sells what is held."""
-        return self.notional if self.side is Side.BUY else MicroUsd(0)
+    def adds_exposure(self, collar_bps: int) -> MicroUsd:
+        """What must be held of every exposure: nothing for what reduces.
+
+        A short sale has no price that bounds what it may come to cost; it counts at the collar's upper end.
+        """
+        if self.reduces:
+            return MicroUsd(0)
+        if self.side is Side.BUY:
+            return self.notional
+        collar = MicroUsd(-(-self.reference * (10_000 + collar_bps) // 10_000))
+        return notional(self.quantity, max(self.limit_price, collar))
 
     @property
     def adds_position(self) -> NanoUnits:
-        """What must be held of every position in the symbol."""
+        """What must be held of every long position in the symbol."""
         return self.quantity if self.side is Side.BUY else NanoUnits(0)
 
 
@@ -61,6 +70,27 @@ def no_reference(why: str) -> Refusal:
         reason="limit.no_reference",
         sentence=f"There is no usable reference price: {why}. Nothing was sent; try again when the market quotes.",
         rules=(RuleId("limit.no_reference"),),
+    )
+
+
+def no_position(why: str) -> Refusal:
+    """The refusal of an order that cannot be compared with what the account holds."""
+    return Refusal(
+        kind=Kind.UNAVAILABLE,
+        reason="limit.no_position",
+        sentence=f"It is not known what the account holds: {why}. Nothing was sent; try again.",
+        rules=(RuleId("limit.no_position"),),
+    )
+
+
+def short_sale(order: Order, held: int, free: int) -> Refusal:
+    """The refusal of a sale of more than the account holds, for an agent that may not sell short."""
+    asked, has, most = written(order.quantity, NANO), written(held, NANO), written(max(0, free), NANO)
+    return _refusal(
+        "limit.short_sale",
+        f"The order sells {asked} {order.symbol}; the account holds {has}, and with every open and unknown sale {most}"
+        " are left to sell. This agent may not sell short: sell at most that, cancel an open sale first, or ask the"
+        " operator for short_sales.",
     )
 
 

@@ -11,7 +11,7 @@ from gateway.terms.clock import IdSource
 from gateway.terms.evidence import Facts
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import ARGUMENTS_BYTES_MAX
-from gateway.terms.operations import Demand, Failed, Failure, Outcome, Reservation
+from gateway.terms.operations import Demand, Failed, Failure, Outcome, Reservation, Tally
 from gateway.terms.strict_json import JsonRefusedError, frozen, strict_object
 from gateway.terms.verdict import Refusal
 from gateway.tools.backend import Backend, FactTypes
@@ -65,9 +65,9 @@ class Toolbox:
         """See the Protocol."""
         return self._catalogue.ask(caller, request)
 
-    async def facts(self, caller: Caller, ask: ToolAsk) -> Facts | Refusal:
+    async def facts(self, caller: Caller, ask: ToolAsk, tally: Tally) -> Facts | Refusal:
         """See the Protocol."""
-        return await self._owner(ask).facts(caller, ask)
+        return await self._owner(ask).facts(caller, ask, tally)
 
     def demand(self, caller: Caller, ask: ToolAsk, facts: Facts) -> Demand | Refusal:
         """See the Protocol."""

@@ -151,6 +151,8 @@ class Plan:
     with_agent: bool = True
     with_door: bool = True
     cash_usd: int = CASH_USD
+    shares: int = 0
+    """Of every symbol, that the account begins with."""
     vertex_options: tuple[str, ...] = ()
     more_configuration: str = ""
     """Tables that are put behind the gateway's configuration."""
@@ -209,7 +211,7 @@ async def _started(processes: Processes, folder: Path, plan: Plan) -> Town:
     google = await processes.start("google", _google())
     key_id, secret = "PK" + secrets.token_hex(8).upper(), secrets.token_urlsafe(24)
     exchange, vertex = await asyncio.gather(
-        processes.start("exchange", exchange_command(key_id, secret, plan.cash_usd)),
+        processes.start("exchange", exchange_command(key_id, secret, plan.cash_usd, plan.shares)),
         processes.start("vertex", [*vertex_command(google.told("introspect_url")), *plan.vertex_options]),
     )
     ledger = folder / "gateway.db"
@@ -272,9 +274,9 @@ def _google() -> list[str]:
     return ["-m", "localcloud.google", *given, "--project", "local-project"]
 
 
-def exchange_command(key_id: str, secret: str, cash_usd: int) -> list[str]:
+def exchange_command(key_id: str, secret: str, cash_usd: int, shares: int = 0) -> list[str]:
     """What Python runs as the exchange."""
-    return ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:{cash_usd}"]
+    return ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:{cash_usd}:{shares}"]
 
 
 def vertex_command(introspect_url: str, member: str = GATEWAY_EMAIL) -> list[str]:

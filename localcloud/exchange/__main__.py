@@ -13,6 +13,7 @@ from localcloud.exchange import MICROS, Credential, ExchangeConfig, PaperExchang
 from localcloud.process import asked_to_stop, write_ready_file
 
 _CASH: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+_LOTS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def _credentials(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Credential, ...]:
@@ -20,9 +21,14 @@ def _credentials(_ctx: click.Context, _param: click.Parameter, values: tuple[str
     credentials = []
     for value in values:
         parts = value.split(":")
-        if len(parts) != 3 or not parts[0] or not parts[1] or not _CASH.fullmatch(parts[2]):
-            raise click.BadParameter("an account is KEY:SECRET:CASH, the cash in dollars such as 100000 or 2500.50")
-        credentials.append(Credential(key_id=parts[0], secret=parts[1], cash_micros=int(Decimal(parts[2]) * MICROS)))
+        key_id, secret, cash, lots = (*parts, "0") if len(parts) == 3 else parts if len(parts) == 4 else [""] * 4
+        if not key_id or not secret or not _CASH.fullmatch(cash) or not _LOTS.fullmatch(lots):
+            raise click.BadParameter(
+                "an account is KEY:SECRET:CASH or KEY:SECRET:CASH:LOTS, the cash in dollars such as 100000 or 2500.50,"
+                " and how many whole lots it holds of each share"
+            )
+        cash_micros = int(Decimal(cash) * MICROS)
+        credentials.append(Credential(key_id=key_id, secret=secret, cash_micros=cash_micros, lots=int(lots)))
     return tuple(credentials)
 
 
@@ -33,11 +39,11 @@ def _credentials(_ctx: click.Context, _param: click.Parameter, values: tuple[str
 @click.option(
     "--account",
     "accounts",
-    metavar="KEY:SECRET:CASH",
+    metavar="KEY:SECRET:CASH[:LOTS]",
     multiple=True,
     required=True,
     callback=_credentials,
-    help="A key pair and the dollars that its account begins with; repeatable.",
+    help="A key pair, the dollars that its account begins with, and the lots of each share; repeatable.",
 )
 @click.option("--seed", default=0, help="The seed of the market maker's quotes.")
 @click.option("--fee-ppm", default=0, type=click.IntRange(0, MICROS), help="Fee in parts per million of traded value.")

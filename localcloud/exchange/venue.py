@@ -30,11 +30,12 @@ _FILLS_KEPT: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A key pair and the cash (micro-dollars) that its account begins with."""
+    """A key pair, and what its account begins with: cash (micro-dollars), and lots of each share."""
 
     key_id: str
     secret: str = field(repr=False)
     cash_micros: int
+    lots: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Venue:
         self.clock: Final = clock
         self.opened_us: Final = clock()
         self.closes_us = _next_midnight(self.opened_us)
-        self.accounts: Final = [self._account(c.key_id, c.cash_micros) for c in config.credentials]
+        self.accounts: Final = [self._account(c.key_id, c.cash_micros, c.lots) for c in config.credentials]
         self._secrets = {c.key_id: (c.secret, a) for c, a in zip(config.credentials, self.accounts, strict=True)}
         self.markets: Final = {i.symbol: self._market(i) for i in config.instruments}
         self.orders: Final[dict[str, Order]] = {}
@@ -233,10 +234,14 @@ class Venue:
             if not order.open_lots:
                 self._open[account_id].pop(order.id, None)
 
-    def _account(self, name: str, cash_micros: int) -> Account:
+    def _account(self, name: str, cash_micros: int, lots: int = 0) -> Account:
         account_id = self._uuid("account", name)
         number = f"PA{uuid.UUID(account_id).int % 10**10:010d}"
-        return Account(id=account_id, number=number, key_id=name, cash_micros=cash_micros, opened_us=self.opened_us)
+        account = Account(id=account_id, number=number, key_id=name, cash_micros=cash_micros, opened_us=self.opened_us)
+        for instrument in self.config.instruments if lots else ():
+            cost = instrument.value(instrument.reference_ticks * lots)
+            account.positions[instrument.symbol] = Position(lots=lots, cost_micros=cost)
+        return account
 
     def _market(self, instrument: Instrument) -> Market:
         return Market(instrument, self.config.fee_ppm, self._record_trade, self.opened_us)

@@ -14,7 +14,7 @@ from gateway.terms.asks import Effect, Idempotency, ToolAsk, ToolRequest
 from gateway.terms.caller import Caller
 from gateway.terms.clock import SystemClock, SystemIds
 from gateway.terms.ids import AgentName, BootId, InstanceId, OperationId, Principal, TeamName, TenantName, ToolName
-from gateway.terms.operations import Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
+from gateway.terms.operations import Counted, Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
 from gateway.terms.verdict import Permit, Refusal
 from gateway.tools import http
 from gateway.tools.egress import guarded_session
@@ -60,6 +60,11 @@ CALLER = Caller(
     budgets=(),
     limits=None,
 )
+
+
+async def nothing_counted(places):
+    """A ledger in which nothing was traded yet."""
+    return tuple(Counted(held=0, spent=0) for _ in places)
 
 
 class Site:
@@ -119,7 +124,7 @@ async def act(settings, tool, **arguments):
         )
         if not isinstance(ask, ToolAsk):
             return ask
-        demand = toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask))
+        demand = toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask, nothing_counted))
         if isinstance(demand, Refusal):
             return demand
         return await toolbox.execute(

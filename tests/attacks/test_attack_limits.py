@@ -28,12 +28,12 @@ async def around():
         yield outside
 
 
-async def raced(whole, count=100, callers=("trader",)):
+async def raced(whole, count=100, callers=("trader",), arguments=RESTING_BUY):
     """How many of so many orders at once ended how."""
 
     async def one(number):
         try:
-            answer = await whole.act(RESTING_BUY, key=f"k-{number}", caller=callers[number % len(callers)])
+            answer = await whole.act(arguments, key=f"k-{number}", caller=callers[number % len(callers)])
         except RefusedError as error:
             return error.refusal.reason
         return answer.operation.state
@@ -147,6 +147,33 @@ async def test_a_position_that_is_sold_can_be_bought_again(around, tmp_path):
         await whole.agree()
 
 
+async def test_nobody_sells_what_the_account_does_not_hold(around, tmp_path):
+    """Racing sales of all that is held: the venue gets one of them, and would be asked for no other."""
+    agents = [agent(name) for name in ("trader", "other")]
+    async with around.gateway(tmp_path, agents) as whole:
+        refused = await refusal(whole.act(MARKET_BUY | {"side": "sell"}, key="early"))
+        assert (refused.kind, refused.reason) == (Kind.FORBIDDEN, "limit.short_sale")
+        await whole.act(MARKET_BUY, key="buy")
+        resting = RESTING_BUY | {"side": "sell", "limit_price": "191"}
+        posts = around.posts()
+        found = await raced(whole, count=20, callers=("trader", "other"), arguments=resting)
+        assert found[State.SUCCEEDED] == 1
+        assert set(found) <= {State.SUCCEEDED, "limit.short_sale", "limit.uncovered"}
+        assert around.posts() == posts + 1
+        assert (await refusal(whole.act(resting | {"quantity": "1"}, key="one"))).reason == "limit.short_sale"
+        await whole.agree()
+
+
+async def test_a_sale_whose_reply_is_lost_covers_no_other(around, tmp_path):
+    async with around.gateway(tmp_path) as whole:
+        await whole.act(MARKET_BUY, key="buy")
+        around.lose_replies()
+        sale = RESTING_BUY | {"side": "sell", "limit_price": "191"}
+        assert (await whole.act(sale, key="lost")).operation.state is State.UNKNOWN
+        around.exchange.faults.clear()
+        assert (await refusal(whole.act(sale, key="again"))).reason == "limit.short_sale"
+
+
 async def test_the_same_order_under_new_keys_is_placed_once(around, tmp_path):
     """Table 5.3, duplicative orders: also from another agent of the account, and at once."""
     limits = replace(LIMITS, duplicate_window_ms=60_000)
@@ -201,10 +228,11 @@ async def test_an_empty_budget_keeps_no_order_open(around, tmp_path):
 async def test_the_barrier_lets_a_hundred_quick_orders_come_no_further_than_its_step(around, tmp_path):
     limits = replace(LIMITS, agent_exposure_max=16 * WORTH, barrier=BarrierLimit(gamma_bps=2_500, window_ms=3_600_000))
     async with around.gateway(tmp_path, [agent(limits=limits)]) as whole:
+        around.exchange.venue.accounts[0].bought("AAPL", 9, 0, 0)
         found = await raced(whole)
         assert found == {State.SUCCEEDED: 4, "limit.barrier": 96}
-        # What reduces is sent also at the edge; only the exchange can refuse it.
-        await whole.act(MARKET_BUY | {"side": "sell", "quantity": "0.01"}, key="sell")
+        # What reduces is sent also at the edge.
+        await whole.act(MARKET_BUY | {"side": "sell", "quantity": "9"}, key="sell")
         assert around.posts() == 5
         around.clock.pass_s(3_600)
         assert (await raced(whole))["limit.barrier"] > 90

@@ -12,7 +12,7 @@ from gateway.terms.caller import Caller
 from gateway.terms.clock import SystemClock, SystemIds
 from gateway.terms.ids import AgentName, BootId, InstanceId, OperationId, Principal, TeamName, TenantName, ToolName
 from gateway.terms.money import Unit
-from gateway.terms.operations import Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
+from gateway.terms.operations import Counted, Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
 from gateway.terms.verdict import Permit, Refusal
 from gateway.tools.declarations import ONCE
 from gateway.tools.egress import guard_of, guarded_session
@@ -49,6 +49,11 @@ KINDS = {
     "stateless": (STATELESS, {}),
     "stateless with json": (STATELESS, {"json_response": True}),
 }
+
+
+async def nothing_counted(places):
+    """A ledger in which nothing was traded yet."""
+    return tuple(Counted(held=0, spent=0) for _ in places)
 
 
 def server(url, protocol=HANDSHAKE, **changed):
@@ -93,7 +98,7 @@ class Station:
         return ask
 
     async def facts(self, tool, arguments):
-        return await self.toolbox.facts(CALLER, self.ask(tool, arguments))
+        return await self.toolbox.facts(CALLER, self.ask(tool, arguments), nothing_counted)
 
     async def execute(self, tool, arguments):
         ask = self.ask(tool, arguments)

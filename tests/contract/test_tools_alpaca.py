@@ -13,7 +13,7 @@ from gateway.terms.clock import SystemClock, SystemIds
 from gateway.terms.ids import AgentName, BootId, InstanceId, OperationId, Principal, TeamName, TenantName, ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit
-from gateway.terms.operations import Demand, Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
+from gateway.terms.operations import Counted, Demand, Failed, OperationKey, Receipt, Reservation, Succeeded, Unknown
 from gateway.terms.verdict import Permit, Refusal
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
@@ -54,11 +54,28 @@ POST = {"method": "POST", "path_prefix": "/v2/orders"}
 LOOKUP = {"method": "GET", "path_prefix": "/v2/orders:by_client_order_id"}
 
 
+async def nothing_counted(places):
+    """A ledger in which nothing was traded yet."""
+    return tuple(Counted(held=0, spent=0) for _ in places)
+
+
 @pytest.fixture
 async def exchange():
     credential = Credential(key_id="KEY", secret="SECRET", cash_micros=100_000 * MICRO)
     async with PaperExchange(ExchangeConfig(venue=VenueConfig(credentials=(credential,)))) as running:
         yield running
+
+
+def reserved(ask, claims):
+    """A reservation as the ledger makes it."""
+    return Reservation(
+        operation=OperationId("op-1"),
+        permit=Permit(caller=CALLER, ask=ask, rules=(), policy_hash=""),
+        key=OperationKey(tenant=CALLER.tenant, principal=CALLER.principal, tool=ask.name, key=ask.key),
+        claims=claims,
+        fence=1,
+        intent=Receipt(instance=InstanceId("i"), boot=BootId("b"), sequence=1, leaf_hash=b""),
+    )
 
 
 class Station:
@@ -77,23 +94,13 @@ class Station:
 
     async def demand(self, tool, arguments, key="key"):
         ask = self.ask(tool, arguments, key)
-        facts = await self.toolbox.facts(CALLER, ask)
+        facts = await self.toolbox.facts(CALLER, ask, nothing_counted)
         return facts if isinstance(facts, Refusal) else self.toolbox.demand(CALLER, ask, facts)
 
     async def act(self, tool, arguments, key=""):
         demand = await self.demand(tool, arguments, key)
         assert isinstance(demand, Demand), demand
-        ask = self.ask(tool, arguments, key)
-        return await self.toolbox.execute(
-            Reservation(
-                operation=OperationId("op-1"),
-                permit=Permit(caller=CALLER, ask=ask, rules=(), policy_hash=""),
-                key=OperationKey(tenant=CALLER.tenant, principal=CALLER.principal, tool=ask.name, key=ask.key),
-                claims=demand.claims,
-                fence=1,
-                intent=Receipt(instance=InstanceId("i"), boot=BootId("b"), sequence=1, leaf_hash=b""),
-            )
-        )
+        return await self.toolbox.execute(reserved(self.ask(tool, arguments, key), demand.claims))
 
     async def read(self, tool, **arguments):
         outcome = await self.act(tool, arguments)
@@ -198,7 +205,12 @@ async def test_the_venue_refuses_what_the_account_cannot_pay(station):
 
 
 async def test_the_venue_refuses_what_the_account_does_not_hold(station):
-    outcome = await station.act("place_order", MARKET_BUY | {"side": "sell"}, "sell")
+    """The gateway refuses it itself; what is sold elsewhere meanwhile, only the venue knows."""
+    sale = MARKET_BUY | {"side": "sell"}
+    refused = await station.demand("place_order", sale, "sell")
+    assert refused.reason == "limit.short_sale"
+    ask = station.ask("place_order", sale, "sell")
+    outcome = await station.toolbox.execute(reserved(ask, ()))
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == "venue.insufficient_quantity"
 

@@ -15,6 +15,7 @@ from gateway.terms.ids import AgentName, BootId, InstanceId, OperationId, Princi
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import MICRO, NANO, MicroUsd, NanoUnits, Unit
 from gateway.terms.operations import (
+    Counted,
     Demand,
     Failed,
     Operation,
@@ -66,6 +67,11 @@ RESTING = {
 UNKNOWN_TO_ALL = b'{"code":-1007,"msg":"Timeout waiting for response from backend server. Send status unknown."}'
 
 
+async def nothing_counted(places):
+    """A ledger in which nothing was traded yet."""
+    return tuple(Counted(held=0, spent=0) for _ in places)
+
+
 @pytest.fixture
 async def exchange():
     async with spot_exchange() as running:
@@ -104,7 +110,7 @@ class Station:
     async def demand(self, tool, arguments, key="key"):
         ask = self.ask(tool, arguments, key)
         assert isinstance(ask, ToolAsk), ask
-        facts = await self.toolbox.facts(CALLER, ask)
+        facts = await self.toolbox.facts(CALLER, ask, nothing_counted)
         return facts if isinstance(facts, Refusal) else self.toolbox.demand(CALLER, ask, facts)
 
     async def act(self, tool, arguments, key=""):

@@ -206,7 +206,7 @@ async def seasons_on(ledger: str, folder: Path) -> AsyncIterator[Season]:
         google = await processes.start("google", ["-m", "localcloud.google", *identities, "--project", "p"])
         key_id, secret = "PK" + secrets.token_hex(8).upper(), secrets.token_urlsafe(24)
         exchange = await processes.start(
-            "exchange", ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:900000000"]
+            "exchange", ["-m", "localcloud.exchange", "--account", f"{key_id}:{secret}:900000000:1000"]
         )
         relay = Relay("127.0.0.1", int(exchange.told("url").rpartition(":")[2]), lambda: season.kill())  # noqa: PLW0108 - it is made below
         await relay.start()

@@ -193,9 +193,9 @@ def still(stations):
     """Tools whose facts are taken once a step: a dry run and the call after it see the same."""
     seen = {}
 
-    async def facts(caller, ask):
+    async def facts(caller, ask, tally):
         if ask.digest not in seen:
-            seen[ask.digest] = await stations.tools.facts(caller, ask)
+            seen[ask.digest] = await stations.tools.facts(caller, ask, tally)
         return seen[ask.digest]
 
     return instead("tools", facts=facts)(stations)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
+from made_accounts import LOST, SELL, SHORTS, Account, reason_of
 from made_calls import act, claim
 from made_desks import PostgresDesk
 
@@ -13,8 +14,8 @@ from gateway.ledger.postgres_link import connect
 from gateway.ledger.postgres_schema import MIGRATIONS, migrate
 from gateway.terms.gcra import Pace
 from gateway.terms.latches import Reset
-from gateway.terms.limits import BarrierLimit
-from gateway.terms.money import Unit
+from gateway.terms.limits import BarrierLimit, Scopes
+from gateway.terms.money import NANO, Unit
 from gateway.terms.operations import Failed, Failure, Latch, Rate, Reservation, Similar
 from gateway.terms.verdict import Refusal
 
@@ -65,6 +66,24 @@ async def test_two_hundred_racing_calls_on_three_instances_get_exactly_what_is_t
     found = await raced(desks, **wanted)
     assert found[""] == granted
     assert reason is None or found == {"": granted, reason: 200 - granted}
+
+
+async def test_three_instances_sell_together_exactly_what_the_account_holds(desks):
+    """Each reads the ledger, asks the venue and admits by itself, and what is lost on one is counted by all."""
+    account = Account(held=70)
+    lost = await account.order(desks[2], SELL, 10)
+    await desks[2].settle(lost, LOST)
+    verdicts = await asyncio.gather(*(account.order(desks[turn % 3], SELL, 10) for turn in range(60)))
+    found = Counter(map(reason_of, verdicts))
+    assert found[""] == 6
+    assert set(found) <= {"", "limit.uncovered", "limit.short_sale"}
+    assert [reason_of(await account.order(desk, SELL, 1)) for desk in desks] == ["limit.short_sale"] * 3
+
+
+async def test_three_instances_are_short_together_by_no_more_than_the_limit(desks):
+    account = Account(limits=replace(SHORTS, position_max=Scopes(account=65 * NANO)))
+    verdicts = await asyncio.gather(*(account.order(desks[turn % 3], SELL, 10) for turn in range(60)))
+    assert Counter(map(reason_of, verdicts)) == {"": 6, "limit.position": 54}
 
 
 async def test_a_latch_that_one_instance_engaged_another_shows_and_resets(desks):

@@ -55,6 +55,8 @@ def test_it_answers_and_ends_cleanly(running, number):
         ["--account", "KEY:secret"],
         ["--account", "KEY:hush-hush:lots"],
         ["--account", "KEY::1"],
+        ["--account", "KEY:s:1:-1"],
+        ["--account", "KEY:s:1:1:1"],
         ["--account", "KEY:s:1", "--account", "KEY:t:1"],
         ["--account", "KEY:s:1", "--port", "70000"],
     ],

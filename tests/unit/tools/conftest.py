@@ -2,7 +2,7 @@
 
 import pytest
 from aiohttp import web
-from toolcases import FixedClock, VenueDouble, config, quote, toolbox_of
+from toolcases import FixedClock, VenueDouble, config, holding, quote, toolbox_of
 
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_wire import unix_us
@@ -18,6 +18,7 @@ async def venue():
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     double.url = "http://{}:{}".format(*runner.addresses[0][:2])
     double.on("GET", "/v2/stocks/", quote())
+    double.on("GET", "/v2/positions/", holding())
     yield double
     await runner.cleanup()
 

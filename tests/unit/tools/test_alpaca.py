@@ -13,6 +13,8 @@ from toolcases import (
     asked,
     config,
     error,
+    holding,
+    nothing_counted,
     quote,
     resets,
     says,
@@ -20,8 +22,9 @@ from toolcases import (
 )
 
 from gateway.terms.caller import Caller
-from gateway.terms.money import Unit
-from gateway.terms.operations import Demand
+from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.money import NANO, Unit
+from gateway.terms.operations import Counted, Demand
 from gateway.terms.verdict import Kind, Refusal
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_aftercare import cancel_memo
@@ -33,12 +36,12 @@ QUOTES = "/v2/stocks/"
 
 
 async def facts_of(toolbox, arguments, caller=CALLER):
-    return await toolbox.facts(caller, asked(toolbox, "place_order", arguments))
+    return await toolbox.facts(caller, asked(toolbox, "place_order", arguments), nothing_counted)
 
 
 async def demand_of(toolbox, arguments, caller=CALLER):
     ask = asked(toolbox, "place_order", arguments)
-    return toolbox.demand(caller, ask, await toolbox.facts(caller, ask))
+    return toolbox.demand(caller, ask, await toolbox.facts(caller, ask, nothing_counted))
 
 
 async def test_the_facts_of_a_limit_order_to_buy(toolbox):
@@ -76,8 +79,100 @@ async def test_what_a_buy_holds(toolbox):
 
 async def test_a_sale_holds_no_exposure_but_keeps_its_claim_for_what_it_gives_back(toolbox):
     demand = await demand_of(toolbox, MARKET_SELL)
-    assert [claim.amount for claim in demand.claims] == [0, 0, 0]
+    assert [claim.amount for claim in demand.claims if claim.unit is Unit.EXPOSURE] == [0, 0, 0]
     assert demand.amounts[Unit.NOTIONAL] == 758_000_000
+
+
+SHORTS = replace(CALLER, limits=replace(LIMITS, short_sales=True))
+
+
+@pytest.mark.parametrize(
+    "answer, caller, order, covered",
+    [
+        (holding("4"), CALLER, MARKET_SELL, True),
+        (holding("3.999999999"), CALLER, MARKET_SELL, False),
+        (holding("3.9999999999"), CALLER, MARKET_SELL, False),
+        (error(404, 40410000, "position does not exist"), CALLER, MARKET_SELL, False),
+        (holding("-4", "short"), SHORTS, MARKET_SELL, False),
+        (holding("-10", "short"), SHORTS, LIMIT_BUY, True),
+        (holding("-9.999999999", "short"), SHORTS, LIMIT_BUY, False),
+        (holding("1000"), SHORTS, LIMIT_BUY, False),
+    ],
+)
+async def test_whether_an_order_reduces_is_what_the_venue_says(toolbox, venue, answer, caller, order, covered):
+    venue.on("GET", "/v2/positions/", answer)
+    assert (await facts_of(toolbox, order, caller))["reduces_exposure"] is covered
+    demand = await demand_of(toolbox, order, caller)
+    if covered or caller is SHORTS:
+        assert any(claim.amount for claim in demand.claims if claim.unit is Unit.EXPOSURE) is not covered
+        return
+    assert isinstance(demand, Refusal)
+    assert (demand.kind, demand.reason) == (Kind.FORBIDDEN, "limit.short_sale")
+    assert "sells 4 AAPL" in demand.sentence
+
+
+async def test_what_is_open_or_unknown_covers_nothing_twice(toolbox, venue):
+    venue.on("GET", "/v2/positions/", holding("10"))
+
+    async def seven_open(places):
+        assert [unit for _, unit in places] == [Unit.TRADED, Unit.FILLED, Unit.FILLED, Unit.FILLED]
+        assert {scope.rpartition("/")[2] for scope, _ in places} == {"buy", "sell"}
+        return (Counted(held=7 * NANO, spent=5 * NANO), Counted(held=7 * NANO, spent=5 * NANO), *NOTHING)
+
+    ask = asked(toolbox, "place_order", MARKET_SELL)
+    refused = toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask, seven_open))
+    assert refused.reason == "limit.short_sale"
+    assert "holds 10" in refused.sentence
+    assert "3 are left" in refused.sentence
+
+
+NOTHING = (Counted(held=0, spent=0),) * 2
+MALFORMED = [
+    says("[]"),
+    says({"symbol": "AAPL", "qty": "10"}),
+    holding(symbol="MSFT"),
+    holding("-1", "long"),
+    holding("1", "short"),
+    holding("1", "sideways"),
+    holding("NaN"),
+    holding("1e3"),
+    holding("9223372037"),
+    says("<html>gone</html>", 404),
+    error(500, 50010000, "internal error"),
+    resets,
+]
+
+
+@pytest.mark.parametrize("answer", MALFORMED)
+async def test_a_sale_whose_cover_nobody_knows_is_refused(toolbox, venue, answer):
+    venue.on("GET", "/v2/positions/", answer)
+    for caller in (CALLER, SHORTS):
+        refused = await facts_of(toolbox, MARKET_SELL, caller)
+        assert isinstance(refused, Refusal)
+        assert (refused.kind, refused.reason) == (Kind.UNAVAILABLE, "limit.no_position")
+    assert venue.count("POST") == 0
+
+
+async def test_without_short_sales_a_purchase_asks_for_no_position(toolbox, venue):
+    await facts_of(toolbox, LIMIT_BUY)
+    assert venue.count("GET", "/v2/positions") == 0
+    await facts_of(toolbox, LIMIT_BUY, SHORTS)
+    assert venue.count("GET", "/v2/positions/AAPL") == 1
+
+
+async def test_a_ledger_that_cannot_be_read_refuses_as_itself(toolbox, venue):
+    async def away(_):
+        raise LedgerUnavailableError("away")
+
+    with pytest.raises(LedgerUnavailableError):
+        await toolbox.facts(CALLER, asked(toolbox, "place_order", MARKET_SELL), away)
+    assert venue.seen == []
+
+
+async def test_a_sale_without_facts_of_its_cover_is_refused(toolbox):
+    ask = asked(toolbox, "place_order", MARKET_SELL)
+    refused = toolbox.demand(CALLER, ask, {"reference_micro": 189_500_000, "reference_age_ms": 0})
+    assert refused.reason == "limit.no_position"
 
 
 @pytest.mark.parametrize(
@@ -121,18 +216,18 @@ async def test_an_order_beyond_64_bits_is_refused_before_anyone_counts_with_it(t
 @pytest.mark.parametrize("tool, arguments", [("place_order", LIMIT_BUY), ("cancel_order", {"order_id": UUID})])
 async def test_an_agent_without_a_profile_only_reads(venue, toolbox, tool, arguments):
     ask = asked(toolbox, tool, arguments)
-    for verdict in (await toolbox.facts(READER, ask), toolbox.demand(READER, ask, {})):
+    for verdict in (await toolbox.facts(READER, ask, nothing_counted), toolbox.demand(READER, ask, {})):
         assert isinstance(verdict, Refusal)
         assert (verdict.kind, verdict.reason) == (Kind.FORBIDDEN, "limit.no_profile")
     reading = asked(toolbox, "get_account", {}, key="")
-    assert dict(await toolbox.facts(READER, reading)) == {}
+    assert dict(await toolbox.facts(READER, reading, nothing_counted)) == {}
     assert toolbox.demand(READER, reading, {}).amounts == {Unit.CALLS: 1}
     assert venue.seen == []
 
 
 async def test_a_cancel_needs_no_budget(toolbox):
     ask = asked(toolbox, "cancel_order", {"order_id": UUID})
-    assert dict(await toolbox.facts(CALLER, ask)) == {}
+    assert dict(await toolbox.facts(CALLER, ask, nothing_counted)) == {}
     assert toolbox.demand(CALLER, ask, {}) == Demand(amounts={}, memo=cancel_memo(UUID))
 
 
@@ -181,7 +276,7 @@ async def test_the_age_of_a_reference_counts_from_the_quotes_own_time(venue, too
 
 async def test_demand_checks_the_reference_again(toolbox):
     ask = asked(toolbox, "place_order", LIMIT_BUY)
-    facts = dict(await toolbox.facts(CALLER, ask))
+    facts = dict(await toolbox.facts(CALLER, ask, nothing_counted))
     for changed in ({"reference_age_ms": 5001}, {"reference_micro": 0}, {"reference_micro": "1"}, {}):
         wrong = facts | changed if changed else {}
         assert toolbox.demand(CALLER, ask, wrong).reason == "limit.no_reference"
@@ -189,7 +284,7 @@ async def test_demand_checks_the_reference_again(toolbox):
 
 async def test_a_burst_of_orders_asks_for_one_quote(venue, toolbox):
     ask = asked(toolbox, "place_order", LIMIT_BUY)
-    await asyncio.gather(*(toolbox.facts(CALLER, ask) for _ in range(50)))
+    await asyncio.gather(*(toolbox.facts(CALLER, ask, nothing_counted) for _ in range(50)))
     assert venue.count("GET", QUOTES) == 1
 
 

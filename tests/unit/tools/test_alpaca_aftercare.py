@@ -12,6 +12,7 @@ from toolcases import (
     asked,
     error,
     finds,
+    nothing_counted,
     order_json,
     resets,
     says,
@@ -32,7 +33,7 @@ NOT_FOUND = error(404, 40410000, "order not found")
 
 async def demanded(toolbox, arguments=LIMIT_BUY, tool="place_order"):
     ask = asked(toolbox, tool, arguments)
-    return ask, toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask))
+    return ask, toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask, nothing_counted))
 
 
 async def watched(toolbox, state=State.RECONCILING, arguments=LIMIT_BUY, tool="place_order", **changes):

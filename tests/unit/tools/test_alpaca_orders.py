@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+from decimal import Decimal
 
 import pytest
 from aiohttp import web
@@ -94,11 +96,14 @@ async def test_an_order_is_written_anew_in_the_venues_words(venue, toolbox):
 async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolbox, changed, worth, position):
     venue.on("POST", "/v2/orders", accepts(**changed))
     outcome = await executed(toolbox, "place_order", LIMIT_BUY)
+    filled = math.ceil(Decimal(changed.get("filled_qty", "0")) * NANO)
     assert dict(outcome.charges) == {
         Unit.CALLS: 1,
         Unit.NOTIONAL: worth,
         Unit.EXPOSURE: worth,
         Unit.POSITION: position,
+        Unit.TRADED: position,
+        Unit.FILLED: filled,
     }
 
 
@@ -124,6 +129,8 @@ async def test_a_sale_gives_back_only_what_is_filled(venue, toolbox, changed, no
         Unit.NOTIONAL: notional,
         Unit.EXPOSURE: exposure,
         Unit.POSITION: -shares * NANO,
+        Unit.TRADED: (shares if changed["status"] == "canceled" else 4) * NANO,
+        Unit.FILLED: shares * NANO,
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 from servicecases import CREATE, LIST, LOOKED_UP, NOTE, ONCE, REFUND, SECRET, SERVED, service, toolbox_of
-from toolcases import asked, reserved, resets, says
+from toolcases import asked, nothing_counted, reserved, resets, says
 
 from gateway.terms.aftercare import NotYet, Unknowable, Watched
 from gateway.terms.clock import SystemClock
@@ -38,7 +38,7 @@ async def tools(venue):
 
 async def act(tools, tool, arguments, key="key-1"):
     ask = asked(tools, tool, arguments, key, SERVED)
-    demand = tools.demand(SERVED, ask, await tools.facts(SERVED, ask))
+    demand = tools.demand(SERVED, ask, await tools.facts(SERVED, ask, nothing_counted))
     assert isinstance(demand, Demand), demand
     return await tools.execute(reserved(ask, demand.claims, SERVED))
 

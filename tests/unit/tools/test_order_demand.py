@@ -10,6 +10,7 @@ from toolcases import CALLER, LIMITS
 from gateway.terms.limits import BarrierLimit, MessageRate, RepeatLimit, Scopes, SharedWindows
 from gateway.terms.money import MICRO, NANO, Unit
 from gateway.terms.operations import Latch, Rate, Similar
+from gateway.tools.cover import Cover
 from gateway.tools.order_demand import Trading
 from gateway.tools.pretrade import Order, Side, check, restricted
 
@@ -32,6 +33,7 @@ ORDER = Order(
     limit_price=190 * MICRO,
     reference=189 * MICRO,
     reference_age_ms=0,
+    reduces=False,
 )
 
 
@@ -39,8 +41,8 @@ def trading(limits=WHOLE, agent="trader"):
     return Trading(caller=replace(CALLER, agent=agent, limits=limits), limits=limits, venue="paper", account="main")
 
 
-def demand(order=ORDER, limits=WHOLE, agent="trader"):
-    return trading(limits, agent).order("place_order", order)
+def demand(order=ORDER, limits=WHOLE, agent="trader", cover=None, shorts=False):
+    return trading(limits, agent).order("place_order", order, cover, shorts=shorts)
 
 
 def guard(kind, order=ORDER, **more):
@@ -64,8 +66,75 @@ def test_only_exposure_has_a_barrier():
 
 
 def test_a_sale_holds_nothing_in_every_place_that_it_may_give_back_to():
-    bought, sold = demand().claims, demand(replace(ORDER, side=Side.SELL)).claims
-    assert [replace(claim, amount=0) for claim in bought] == list(sold)
+    bought, sold = demand().claims, demand(replace(ORDER, side=Side.SELL, reduces=True)).claims
+    assert [replace(claim, amount=0, passes=claim.unit is Unit.POSITION) for claim in bought] == list(sold)
+
+
+COVER = Cover(position=30 * NANO, traded=50 * NANO, filled=35 * NANO, agent_offset=7 * NANO, firm_offset=9 * NANO)
+SALE = replace(ORDER, side=Side.SELL, reduces=True)
+SHORT = replace(SALE, reduces=False)
+
+
+def counted(order, **more):
+    """What is counted of the traded: place, unit, limit where one binds, and the reason of its refusal."""
+    claims = demand(order, shorts=True, **more).claims
+    return [
+        (claim.scope, claim.unit, None if claim.passes else claim.limit, claim.reason)
+        for claim in claims
+        if claim.unit in {Unit.TRADED, Unit.FILLED}
+    ]
+
+
+def test_a_cover_is_what_is_held_without_what_is_open():
+    assert COVER.free == 15 * NANO
+    assert Cover.of(COVER.facts()) == COVER
+    assert Cover.of({name: value for name, value in COVER.facts().items() if "firm" not in name}) is None
+    assert Cover.of({**COVER.facts(), "cover.filled_nano": True}) is None
+
+
+def test_a_covered_sale_is_bound_by_its_cover_and_by_no_position():
+    assert counted(SALE, cover=COVER) == [
+        ("account:paper/main/AAPL/sell", Unit.TRADED, 65 * NANO, "limit.uncovered"),
+        ("account:paper/main/AAPL/sell", Unit.FILLED, None, ""),
+        ("tenant:acme/AAPL/sell", Unit.TRADED, None, ""),
+        ("agent:trader/AAPL/sell", Unit.TRADED, None, ""),
+    ]
+    assert all(claim.amount == 0 for claim in demand(SALE, shorts=True, cover=COVER).claims[:6])
+
+
+def test_a_short_sale_is_bound_by_every_position_and_is_exposure_at_the_collar():
+    assert counted(SHORT, cover=COVER) == [
+        ("account:paper/main/AAPL/sell", Unit.TRADED, 365 * NANO, "limit.position"),
+        ("account:paper/main/AAPL/sell", Unit.FILLED, None, ""),
+        ("tenant:acme/AAPL/sell", Unit.TRADED, 409 * NANO, ""),
+        ("agent:trader/AAPL/sell", Unit.TRADED, 207 * NANO, ""),
+    ]
+    assert {claim.amount for claim in demand(SHORT, shorts=True, cover=COVER).claims[:3]} == {1_984_500_000}
+
+
+def test_a_purchase_offsets_what_may_be_short_and_closes_only_what_it_covers():
+    assert counted(ORDER) == [
+        ("tenant:acme/AAPL/buy", Unit.FILLED, None, ""),
+        ("agent:trader/AAPL/buy", Unit.FILLED, None, ""),
+    ]
+    closing = replace(ORDER, reduces=True)
+    assert counted(closing, cover=COVER)[0] == (
+        "account:paper/main/AAPL/buy",
+        Unit.TRADED,
+        65 * NANO,
+        "limit.uncovered",
+    )
+    assert counted(ORDER, cover=COVER)[0] == ("account:paper/main/AAPL/buy", Unit.TRADED, None, "limit.position")
+    held = demand(closing, shorts=True, cover=COVER).claims[:6]
+    assert [(claim.amount, claim.passes) for claim in held] == [(0, False)] * 3 + [(10 * NANO, True)] * 3
+
+
+def test_without_position_limits_nothing_but_the_account_is_counted():
+    assert [one[:3] for one in counted(SHORT, cover=COVER, limits=LIMITS)] == [
+        ("account:paper/main/AAPL/sell", Unit.TRADED, None),
+        ("account:paper/main/AAPL/sell", Unit.FILLED, None),
+    ]
+    assert counted(ORDER, limits=LIMITS) == []
 
 
 def test_what_a_profile_leaves_out_is_as_strict_as_the_account():

@@ -21,7 +21,13 @@ LIMITS = LimitProfile(
     exposure_max=10**12,
 )
 ORDER = Order(
-    symbol="AAPL", side=Side.BUY, quantity=10 * NANO, limit_price=100 * 10**6, reference=100 * 10**6, reference_age_ms=0
+    symbol="AAPL",
+    side=Side.BUY,
+    quantity=10 * NANO,
+    limit_price=100 * 10**6,
+    reference=100 * 10**6,
+    reference_age_ms=0,
+    reduces=False,
 )
 
 quantities = st.integers(1, 10**18)
@@ -43,6 +49,7 @@ orders = st.builds(
     limit_price=st.one_of(st.just(0), prices),
     reference=prices,
     reference_age_ms=st.integers(-1, 10_000),
+    reduces=st.booleans(),
 )
 
 
@@ -90,7 +97,14 @@ def test_less_of_a_permitted_order_is_permitted(limits, order, less):
 def test_the_notional_is_rounded_up_by_less_than_one(order):
     exact = Fraction(order.quantity, NANO) * max(order.limit_price, order.reference)
     assert exact <= order.notional < exact + 1
-    assert order.adds_exposure == (order.notional if order.side is Side.BUY else 0)
+    if order.reduces:
+        assert order.adds_exposure(500) == 0
+    elif order.side is Side.BUY:
+        assert order.adds_exposure(500) == order.notional
+    else:
+        collar = -(-order.reference * 10_500 // 10_000)
+        worth = Fraction(order.quantity, NANO) * max(order.limit_price, collar)
+        assert max(worth, order.notional) <= order.adds_exposure(500) < worth + 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from toolcases import CALLER, LIMITS, MARKET_SELL, asked
+from toolcases import CALLER, LIMITS, MARKET_SELL, asked, nothing_counted
 
 from gateway.terms.asks import Effect
 from gateway.terms.limits import RepeatLimit
@@ -61,7 +61,7 @@ def test_a_shape_is_which_arguments_of_which_kind(ask, arguments, same):
 async def test_an_order_has_one_latch(toolbox):
     """Its backend's, which knows that an order's symbol and side tell strategies apart."""
     ask = asked(toolbox, "place_order", MARKET_SELL)
-    facts = {"reference_micro": 189_500_000, "reference_age_ms": 0}
+    facts = await toolbox.facts(LOOPING, ask, nothing_counted)
     demand = toolbox.demand(LOOPING, ask, facts)
     [latch] = [guard for guard in demand.guards if isinstance(guard, Latch)]
     assert latch.digest != shape(ask)

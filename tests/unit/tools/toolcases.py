@@ -21,7 +21,7 @@ from gateway.terms.ids import (
 )
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import MicroUsd, NanoUnits
-from gateway.terms.operations import OperationKey, Receipt, Reservation
+from gateway.terms.operations import Counted, OperationKey, Receipt, Reservation
 from gateway.terms.verdict import Permit
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
@@ -92,6 +92,11 @@ def request(tool, arguments, key="key-1", version="", run_id="run-1"):
     return ToolRequest(tool=tool, version=version, arguments_json=text, idempotency_key=key, run_id=run_id)
 
 
+async def nothing_counted(places):
+    """A ledger in which nothing was traded yet."""
+    return tuple(Counted(held=0, spent=0) for _ in places)
+
+
 def asked(toolbox, tool, arguments, key="key-1", caller=CALLER) -> ToolAsk:
     """The ask of a good call."""
     ask = toolbox.ask(caller, request(tool, arguments, key))
@@ -114,7 +119,7 @@ def reserved(ask, claims=(), caller=CALLER) -> Reservation:
 async def executed(toolbox, tool, arguments, key="key-1"):
     """Take a call all the way: ask, facts, demand, execute with what was demanded as claims."""
     ask = asked(toolbox, tool, arguments, key)
-    demand = toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask))
+    demand = toolbox.demand(CALLER, ask, await toolbox.facts(CALLER, ask, nothing_counted))
     return await toolbox.execute(reserved(ask, demand.claims))
 
 
@@ -180,6 +185,11 @@ async def resets(received: web.Request) -> web.StreamResponse:
 def quote(bid="189.5", ask="189.6", at="2026-11-23T12:00:00Z", symbol="AAPL") -> Responder:
     """The latest quote; prices are JSON numbers."""
     return says(f'{{"symbol":"{symbol}","quote":{{"t":"{at}","ap":{ask},"as":3,"ax":"V","bp":{bid},"bs":2,"bx":"V"}}}}')
+
+
+def holding(quantity="1000", side="long", symbol="AAPL") -> Responder:
+    """What the account holds of a symbol."""
+    return says({"symbol": symbol, "qty": quantity, "side": side, "avg_entry_price": "180", "market_value": "1"})
 
 
 def order_json(**changed):
