@@ -152,15 +152,19 @@ class LastingStreams:
         return stream if stream is not None and stream.is_of(caller) else None
 
     def same(self, name: "RequestName") -> "LastingStream | None":
-        """The stream of an earlier attempt at the same request, if all of it is still here."""
+        """The stream of an earlier attempt at the same request, if all of it is still here and it did not fail."""
         stream = self._keyed.get(name)
         return stream if stream is not None and stream.whole else None
+
+    def forget_key(self, stream: "LastingStream") -> None:
+        """The same request sent again begins a stream of its own; the operation still finds this one."""
+        if stream.request is not None and self._keyed.get(stream.request) is stream:
+            del self._keyed[stream.request]
 
     def forget(self, stream: "LastingStream") -> None:
         """Its window is free again."""
         self._open.pop(stream, None)
-        if stream.request is not None and self._keyed.get(stream.request) is stream:
-            del self._keyed[stream.request]
+        self.forget_key(stream)
         if self._named.get(stream.operation) is stream:
             del self._named[stream.operation]
 
@@ -190,6 +194,8 @@ class LastingStream:
         self._error: Exception | None = RefusedError(_ENDED)
         self._changed = asyncio.Event()
         self._grace: asyncio.TimerHandle | None = None
+        self._kept_until: float | None = None
+        """Of a stream that has ended, on the loop's clock: reading it again does not keep it for longer."""
         self._deadline: asyncio.TimerHandle | None = None
         """Of the call that asked for the stream: a reader that comes later has its own, and may have more time."""
         self._task: asyncio.Task[None] | None = None
@@ -214,8 +220,9 @@ class LastingStream:
 
     @property
     def whole(self) -> bool:
-        """Whether all of its events are here or still to come, and it was not ended from outside."""
-        return not self._cut and (not self._last or self._window[0][0] == 1)
+        """Whether all of its events are here or still to come, and it neither failed nor was ended from outside."""
+        failed = self._ended and self._error is not None
+        return not self._cut and not failed and (not self._last or self._window[0][0] == 1)
 
     def check(self, after: int) -> None:
         """Raise `RefusedError` unless every event after this one is here or still to come."""
@@ -286,6 +293,11 @@ class LastingStream:
             self._ended = True
             if self._deadline is not None:
                 self._deadline.cancel()
+            if self._error is not None:
+                # Who sends the request again wants another try, not the same failure.
+                self._streams.forget_key(self)
+            if self._grace is not None:
+                self._keep()
             self._wake()
 
     def _put(self, event: Told) -> None:
@@ -335,11 +347,26 @@ class LastingStream:
         if not kept and not self.over:
             await self.left()
             return
+        if self._ended and not self._last:
+            # It was refused before its first event: nothing can be asked for again.
+            self.cut()
+            return
         # Also at its end: what was given last may never have arrived.
-        left_s = self._passage.left_s()
-        grace_s = self._bounds.grace_s if left_s is None else min(self._bounds.grace_s, max(left_s, 0.0))
-        self._grace = asyncio.get_running_loop().call_later(grace_s, self.cut)
+        self._keep()
         self._wake()
+
+    def _keep(self) -> None:
+        """Let the grace begin; that of a stream that has ended begins once."""
+        self._stop_grace()
+        loop = asyncio.get_running_loop()
+        until = self._kept_until
+        if until is None:
+            left_s = self._passage.left_s()
+            until = loop.time() + self._bounds.grace_s
+            if left_s is not None:
+                until = min(until, loop.time() + max(left_s, 0.0))
+            self._kept_until = until if self._ended else None
+        self._grace = loop.call_at(until, self.cut)
 
     def _stop_grace(self) -> None:
         if self._grace is not None:

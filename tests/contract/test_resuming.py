@@ -15,6 +15,7 @@ from gateway.call.lasting import Bounds, Resumable
 from gateway.call.resume import Resuming, converse_lasting, resume
 from gateway.terms import asks
 from gateway.terms.conversation import Text
+from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.passage import Leaving
 from gateway.terms.verdict import Kind
 from generated.agentic.gateway.v1 import (
@@ -411,6 +412,63 @@ async def test_the_same_request_under_its_key_is_the_same_stream(whole):
     assert whole.world.vertex.journal.streams_total == 3
 
 
+KEYED = {"run_tools": asks.RunTools(turns_max=3, tools=(), key="task-1")}
+
+
+async def test_a_repeat_of_a_stream_that_was_refused_before_its_first_event_is_tried_anew(whole):
+    whole.world.vertex_fails("status", 1, code=503)
+    assert (await refusal(begin(whole, **KEYED).rest())).reason == "upstream.unreachable"
+    assert whole.lasting.held_bytes == 0
+    assert not whole.lasting._open  # nobody can ask for it any more
+    assert len(await begin(whole, **KEYED).rest()) == 42
+    await whole.agree()
+
+
+async def test_a_repeat_of_a_stream_that_broke_is_tried_anew_and_the_broken_one_can_still_be_resumed(whole):
+    whole.world.vertex_fails("truncate_after_n", n=10)
+    first = begin(whole, **KEYED)
+    await first.some(3)
+    await first.go(Leaving.LOST)
+    await eventually(lambda: whole.told("outcome"))
+    second = begin(whole, **KEYED)
+    assert len(await second.rest()) == 42
+    assert second.operation != first.operation
+    # The repeat that ended well is what a third attempt gets.
+    third = begin(whole, **KEYED)
+    assert (len(await third.rest()), third.operation) == (42, second.operation)
+    assert (await refusal(again(whole, first.operation, 3).rest())).reason == "upstream.truncated"
+    await whole.agree()
+
+
+async def test_a_stream_that_has_ended_is_not_kept_for_longer_by_being_read(whole):
+    """While nobody reads it, its time runs on from its end."""
+    first = begin(whole, **KEYED)
+    await first.rest()
+    (stream,) = whole.lasting._open
+    until = stream._grace.when()
+    for _ in range(3):
+        await again(whole, first.operation, 40).rest()
+        await begin(whole, **KEYED).rest()
+    assert stream._grace.when() == until
+    stream._kept_until = asyncio.get_running_loop().time() - 1
+    await again(whole, first.operation, 40).rest()
+    await eventually(lambda: whole.lasting.held_bytes == 0)
+    await gone(whole, first.operation, 42)
+
+
+async def test_a_stream_that_ends_while_nobody_is_there_is_kept_from_its_end_on(whole):
+    first = begin(whole, **KEYED)
+    await first.some(3)
+    await first.go(Leaving.LOST)
+    (stream,) = whole.lasting._open
+    left = stream._grace.when()
+    await eventually(lambda: stream._ended)
+    kept = stream._grace.when()
+    assert kept > left
+    await again(whole, first.operation, 3).rest()
+    assert stream._grace.when() == kept
+
+
 # Over the wire
 
 
@@ -498,6 +556,36 @@ async def test_the_next_process_knows_no_stream_of_the_one_before_and_says_what_
         assert [one.tool for one in outcomes] == ["place_order", "get_quote"]
         assert outcomes[0].replayed
         assert len(around.orders()) == 1
+        await whole.agree()
+
+
+async def test_a_loop_that_failed_after_its_effect_is_tried_anew_under_its_key_and_repeats_no_effect(whole):
+    """The keys of its calls guarantee that; the stream that failed is not given again."""
+    asked = chat("buy 2 AAPL", run_tools=RunTools(idempotency_key="task-1"))
+    stream, turns = whole.stations.models.stream, []
+
+    async def broken_in_its_second_turn(reservation, deadline_ns):
+        turns.append(reservation.operation)
+        if len(turns) == 2:
+            raise UpstreamError(Fault.UNREACHABLE, "made by the test")
+        async with aclosing(stream(reservation, deadline_ns)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    whole.stations = instead("models", stream=broken_in_its_second_turn)(whole.stations)
+    async with served(whole) as client:
+        first = await client.call("Chat", asked)
+        assert first.refused[:2] == ("UNAVAILABLE", "upstream.unreachable")
+        second = await client.call("Chat", asked)
+        assert second.error is None
+        assert second.metadata["gateway-operation"] != first.metadata["gateway-operation"]
+        assert second.replies[-1].finish.reason is FinishReason.STOP
+        runs = [
+            [event.tool_run.outcome for event in heard.replies if event.tool_run and event.tool_run.outcome]
+            for heard in (first, second)
+        ]
+        assert [(one.id, one.replayed) for one in runs[1]] == [(one.id, True) for one in runs[0]]
+        assert len(whole.world.orders()) == 1
         await whole.agree()
 
 

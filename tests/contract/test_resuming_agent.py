@@ -219,3 +219,31 @@ async def test_tools_get_a_key_of_their_own_over_all_attempts(whole):
         (key,) = [one["key"] for one in whole.told("intent") if one["ask"] == "place_order"]
         assert key.startswith("chat:agent-")
         assert key.endswith(":1:1")
+
+
+@pytest.mark.parametrize("resumable", [Resumable.UNSPECIFIED, Resumable.CONNECTION_LOST])
+async def test_a_keyed_stream_whose_upstream_failed_once_is_tried_again_and_answered(whole, resumable):
+    """The client sends the same key again: it must get another try, not the same failure."""
+    whole.world.vertex_fails("status", 1, code=503)
+    async with talking(whole, always(), attempts=3) as (gateway, _):
+        report = CallReport()
+        request = chat("buy 2 AAPL", run_tools=RunTools(), resumable=resumable)
+        events = await heard(gateway, request, report=report)
+        assert events[-1].finish.reason is FinishReason.STOP
+        assert report.attempts == 2
+    await whole.agree()
+    assert len(whole.world.orders()) == 1
+
+
+async def test_an_answer_that_broke_is_asked_for_anew_under_its_key(whole):
+    """`anew`: the stream failed after events, and the gateway still keeps it for who would resume it."""
+    whole.world.vertex_fails("truncate_after_n", 1, n=10)
+    async with talking(whole, always(), attempts=3) as (gateway, _):
+        broken = []
+        request = chat(SLOW.format("x"), run_tools=RunTools(), resumable=Resumable.CONNECTION_LOST)
+        async with aclosing(gateway.chat(request, anew=broken.append)) as events:
+            told = [event async for event in events]
+        assert [error.reason for error in broken] == ["upstream.truncated"]
+        assert [event.sequence for event in told] == [*range(1, 11), *range(1, 43)]
+        assert told[-1].finish.reason is FinishReason.STOP
+    await whole.agree()

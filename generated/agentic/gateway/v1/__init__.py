@@ -1710,7 +1710,8 @@ class RunTools(betterproto2.Message):
     1 to 200 printable ASCII characters without space, chosen by the caller, the same for every retry of this request.
     The model's n-th call of its t-th turn then has the idempotency key "chat:KEY:t:n". A retry repeats no effect: what
     the model asks for again in the same place gets the stored outcome, and another request there is refused to it.
-    A retry of a resumable stream that this instance still holds is that very stream, from its beginning.
+    A retry of a resumable stream that this instance still holds is that very stream, from its beginning, unless that
+    one failed: then the model is asked again.
     Absent: the id of the first turn's operation takes its place, and a retry is a new request.
     """
 
