@@ -15,7 +15,13 @@ CUT: Final = Failed(
 )
 BROKEN: Final = Failure(reason="gateway.fault", message="The gateway failed while it read the answer.")
 
-_KINDS: Final = {Fault.REFUSED: Kind.MALFORMED, Fault.MISSING: Kind.NOT_FOUND, Fault.QUOTA: Kind.EXHAUSTED}
+_KINDS: Final = {
+    Fault.REFUSED: Kind.MALFORMED,
+    Fault.MISSING: Kind.NOT_FOUND,
+    Fault.QUOTA: Kind.EXHAUSTED,
+    Fault.TOO_LONG: Kind.LATE,
+    Fault.UNREAD: Kind.LATE,
+}
 """All others: `UNAVAILABLE`."""
 
 _SENTENCES: Final = {
@@ -26,6 +32,10 @@ _SENTENCES: Final = {
     Fault.UNREACHABLE: "The model's upstream cannot be reached now; try again later.",
     Fault.TRUNCATED: "The answer broke off before its end; what you received is not whole.",
     Fault.STALLED: "The model's upstream fell silent; what you received is not whole.",
+    Fault.TOO_LONG: "The answer was not at its end when its time was over; what you received is not whole. Ask for a "
+    "shorter one.",
+    Fault.UNREAD: "The stream was not read on for too long and ended before its end; what you received is not whole. "
+    "Read it as it comes.",
     Fault.MALFORMED: "The model's upstream answered in a form that cannot be read; what you received is not whole.",
     Fault.TOO_LARGE: "The model's upstream sent more than it may; what you received is not whole.",
     Fault.BREAKER: "The model's upstream failed too often just now and is not asked for a while; try again later.",

@@ -77,7 +77,7 @@ async def streamed(
                         yield chunk
     if not answer.ended:
         where = "inside an event" if stream.pending else "without a finish reason"
-        raise UpstreamError(Fault.TRUNCATED, f"the stream ended {where}")
+        raise stream.broken(Fault.TRUNCATED, f"the stream ended {where}")
     ending = answer.end()
     if verification is not None and ending.finish is Finish.STOP and not verification.met:
         # Only an answer that calls itself whole must have the form; every other reason says by itself that it has not.

@@ -4,19 +4,23 @@ One row a fault. The gateway is whole, the upstream is the double on a real sock
 """
 
 import socket
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
 from served import served
-from whole import FLASH, agent, budget, world
+from whole import FLASH, agent, budget, prompt, world
 
+from gateway.call.lasting import Bounds, Resumable
+from gateway.call.resume import Resuming, converse_lasting, resume
 from gateway.llm.breaker import BreakerTerms, Standing
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.credentials import AccessToken, CachedToken
 from gateway.llm.route import RouteTerms, sole
 from gateway.llm.vertex import Vertex, VertexConfig
+from gateway.terms.passage import Leaving
+from gateway.terms.verdict import Kind, RefusedError
 from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, Role, RunTools
 
 BUDGETS = (budget("calls", 1_000), budget("tokens", 10_000_000), budget("cost_micro_usd", 10**12))
@@ -145,8 +149,8 @@ ROWS = [
         name="endless, stopped by time",
         fault="endless",
         params={"ms": 20},
-        status="UNAVAILABLE",
-        reason="upstream.stalled",
+        status="DEADLINE_EXCEEDED",
+        reason="upstream.too_long",
         texts=(1, 1_000),
         charged=True,
         patience={"idle_s": 0.6, "total_s": 0.6},
@@ -231,6 +235,35 @@ async def test_the_fault(row, run_tools, tmp_path):
         # One failure opens this breaker: only what no caller can cause is one.
         standing = Standing.OPEN if row.reason in AILING else Standing.CLOSED
         assert breaker.standing(whole.stations.clock.monotonic_ns()) is standing
+        await whole.agree()
+
+
+async def test_no_caller_opens_a_breaker_by_not_reading(tmp_path):
+    """Neither one that stays and does not read, nor one that leaves a stream which may be resumed."""
+    row = Row(name="", fault="endless", params={"ms": 1}, patience={"idle_s": 0.3, "total_s": 0.3})
+    async with gateway(row, tmp_path) as (whole, breaker):
+        async with aclosing(whole.stream(TEXT)) as told:
+            await anext(told)
+            await whole.world.upstream_quiet()
+            with pytest.raises(RefusedError) as refused:
+                async for _ in told:
+                    pass
+        assert (refused.value.refusal.kind, refused.value.refusal.reason) == (Kind.LATE, "stream.unread")
+        whole.lasting.bounds = Bounds(window_bytes=4_000)
+        passage, request = whole.passage(), prompt(TEXT)
+        lasting = converse_lasting(whole.stations, whole.lasting, passage, request, Resumable.CONNECTION_LOST)
+        await anext(lasting)
+        passage.departure.how = Leaving.LOST
+        await lasting.aclose()
+        await whole.world.upstream_quiet()
+        asked = Resuming(operation=passage.reply_headers["gateway-operation"], after=1, leave=False)
+        with pytest.raises(RefusedError, match=r"stream\.unread"):
+            async for _ in resume(whole.stations, whole.lasting, whole.passage(), asked):
+                pass
+        assert [one["failure"]["reason"] for one in whole.told("outcome")] == ["stream.unread"] * 2
+        assert breaker.standing(whole.stations.clock.monotonic_ns()) is Standing.CLOSED
+        # It is paid for what was received all the same.
+        assert whole.spent("calls") == 2
         await whole.agree()
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
+import aiohttp
 import pytest
 from made_streams import MODEL, STOP, ask, ending, event, heard, saying, text, until, upstream, usage, vertex_at
 
+from gateway.llm.event_stream import HELD_S, EventStream, Patience
 from gateway.terms.conversation import Ending, Finish, Text, Usage
 from gateway.terms.faults import Fault, UpstreamError
 
@@ -58,9 +60,18 @@ async def test_a_stream_that_never_ends_is_ended():
         await exchange.start()
         await forever(exchange, event({}))
 
-    async with upstream(play) as seen, vertex_at(seen.url, idle_s=0.05, total_s=0.1) as vertex:
-        assert await fault_of(heard(vertex, ask("hi"))) is Fault.STALLED
+    async with upstream(play) as seen, vertex_at(seen.url, idle_s=0.1, total_s=0.1) as vertex:
+        assert await fault_of(heard(vertex, ask("hi"))) is Fault.TOO_LONG
         await until(lambda: seen.open == 0)
+
+
+async def test_an_upstream_that_never_says_a_word_is_silent_whichever_time_is_over():
+    async def play(exchange):
+        await exchange.start()
+        await forever(exchange, b": ping\n\n")
+
+    async with upstream(play) as seen, vertex_at(seen.url, idle_s=0.1, total_s=0.1) as vertex:
+        assert await fault_of(heard(vertex, ask("hi"))) is Fault.STALLED
 
 
 async def test_a_consumer_that_never_comes_back_does_not_hold_the_upstream_for_ever():
@@ -78,7 +89,93 @@ async def test_a_consumer_that_never_comes_back_does_not_hold_the_upstream_for_e
         with pytest.raises(UpstreamError) as caught:
             async for _ in stream:
                 pass
-    assert caught.value.fault is Fault.STALLED
+    # It was the consumer's own doing, and tells nothing of the upstream.
+    assert caught.value.fault is Fault.UNREAD
+
+
+class Hands:
+    """The time of a stream, moved by hand."""
+
+    def __init__(self):
+        self.now_s = 1_000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@asynccontextmanager
+async def read_by(play, **patience):
+    """An event stream over a real reply, and its time."""
+    patience = Patience(**({"idle_s": 100.0, "total_s": 1_000.0, "tail_s": 1.0} | patience))
+    async with upstream(play) as seen, aiohttp.ClientSession() as session, session.post(seen.url, data=b"{}") as reply:
+        stream, hands = EventStream(reply, patience, 1_000_000), Hands()
+        stream._now, stream._ends = hands, hands() + patience.total_s
+        with stream:
+            yield stream, hands
+
+
+@pytest.mark.parametrize("pauses", [(HELD_S,), (HELD_S / 4,) * 4], ids=["one", "many"])
+@pytest.mark.parametrize("cut", [True, False], ids=["reset", "ended without an end"])
+async def test_an_upstream_that_gave_up_on_who_did_not_read_has_not_failed(pauses, cut):
+    async def play(exchange):
+        await exchange.start()
+        for _ in pauses:
+            await exchange.say(saying("x"))
+            await read.wait()
+            read.clear()
+        if cut:
+            exchange.reset()
+        else:
+            await exchange.end()
+
+    read = asyncio.Event()
+    async with read_by(play) as (stream, hands):
+        for pause_s in pauses:
+            assert await stream.more(whole=False)
+            hands.now_s += pause_s
+            read.set()
+        if cut:
+            assert await fault_of(stream.more(whole=False)) is Fault.UNREAD
+        else:
+            assert await stream.more(whole=False) is None
+            assert stream.broken(Fault.TRUNCATED, "").fault is Fault.UNREAD
+
+
+async def test_an_upstream_that_was_waited_for_as_long_as_it_was_held_back_fails_by_itself():
+    async def play(exchange):
+        await exchange.start()
+        await exchange.say(saying("one"))
+        await asked_again.wait()
+        hands.now_s += 10 * HELD_S
+        await exchange.say(saying("two"))
+        await heard_two.wait()
+        exchange.reset()
+
+    asked_again, heard_two = asyncio.Event(), asyncio.Event()
+    async with read_by(play) as (stream, hands):
+        assert await stream.more(whole=False)
+        hands.now_s += 9.5 * HELD_S
+        asyncio.get_running_loop().call_soon(asked_again.set)
+        assert await stream.more(whole=False)
+        hands.now_s += HELD_S / 2
+        heard_two.set()
+        assert await fault_of(stream.more(whole=False)) is Fault.TRUNCATED
+
+
+async def test_silence_after_a_long_pause_of_the_consumer_is_not_the_upstreams():
+    async def play(exchange):
+        await exchange.start()
+        await exchange.say(saying("one"))
+        await exchange.gone()
+
+    async with read_by(play) as (stream, hands):
+        assert await stream.more(whole=False)
+        hands.now_s += 200
+        waiting = asyncio.ensure_future(fault_of(stream.more(whole=False)))
+        await asyncio.sleep(0)
+        hands.now_s += 101
+        stream._look()  # what the loop does when the time has come
+        assert await waiting is Fault.UNREAD
 
 
 async def test_a_slow_consumer_is_not_the_upstreams_silence():
