@@ -122,10 +122,11 @@ class ToolLoop:
         return self.ask.run or RunId(self._chat)
 
     def _wanted(self, heard: "_Heard") -> list[Wanted]:
-        """The calls to run. An answer that was cut off asks for nothing."""
+        """The calls to answer. An answer that was cut off asks for nothing."""
         if heard.end.ending.finish is not Finish.TOOL_CALLS:
             return []
-        return wanted(heard.spoken.calls, self.tools)
+        functions = {function.name for function in self.ask.conversation.functions}
+        return wanted(heard.spoken.calls, self.tools, functions)
 
     def _next(self, ask: ChatAsk, heard: "_Heard", ran: ToolRuns) -> ChatAsk:
         """What the model is asked after its tools have run."""

@@ -1,7 +1,7 @@
 """The tool calls of one turn of a model: each a governed call of its own, told step by step."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -30,13 +30,20 @@ _TOO_MANY: Final = Refusal(
     sentence=f"This call was not sent: {CALLS_PER_TURN_MAX} calls in one turn are the most.",
 )
 
+_UNKNOWN: Final = Refusal(
+    kind=Kind.NOT_FOUND,
+    reason="tool.unknown",
+    sentence="This call was not sent: no function of this name is declared. Call only those that are.",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """One call of a turn."""
 
     call: FunctionCall
-    tool: ToolDeclaration
+    tool: ToolDeclaration | None
+    """None for a name that the model invented: it is told so."""
     place: int
     """Among all calls of the turn, from 1."""
 
@@ -89,7 +96,7 @@ class ToolRuns:
         def tell(step: Permitted | Pending | Ran) -> None:
             if isinstance(step, Ran):
                 self.ran[one.place] = (one, step)
-            place, tool = one.place, one.tool.name
+            place, tool = one.place, one.call.name
             steps.put_nowait(ToolStep(call_id=one.call.id, tool=tool, turn=self.turn, place=place, step=step))
 
         stages = Stages(self.stream.passage.clock)
@@ -124,8 +131,11 @@ class ToolRuns:
     async def _attempt(self, one: Wanted, stages: Stages, tell: Callable[[Permitted], None]) -> Answer:
         stream = self.stream
         passage = replace(stream.passage, stages=stages, reply_headers={})
-        ask = Unformed(what="execute_tool", about=one.tool.name)
+        ask = Unformed(what="execute_tool", about=one.call.name)
         call = Governed(at=stream.at, passage=passage, caller=stream.caller, ask=ask)
+        if one.tool is None:
+            async with call.recorded():
+                raise RefusedError(_UNKNOWN)
         decision = await decided(
             call,
             ToolRequest(
@@ -154,13 +164,18 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[Wanted]]:
 
 
 def _reads(one: Wanted) -> bool:
-    return one.tool.effect is Effect.READ
+    return one.tool is None or one.tool.effect is Effect.READ
 
 
-def wanted(calls: Sequence[FunctionCall], tools: Mapping[str, ToolDeclaration]) -> list[Wanted]:
-    """The calls that the gateway runs; the others are the caller's."""
+def wanted(
+    calls: Sequence[FunctionCall], tools: Mapping[str, ToolDeclaration], functions: Collection[str]
+) -> list[Wanted]:
+    """The calls that the gateway answers: of its tools, and of names that nobody declared.
+
+    `functions` are all that were declared; those that are no tools are the caller's, and so are their calls.
+    """
     return [
-        Wanted(call=call, tool=tools[call.name], place=place)
+        Wanted(call=call, tool=tools.get(call.name), place=place)
         for place, call in enumerate(calls, 1)
-        if call.name in tools
+        if call.name in tools or call.name not in functions
     ]

@@ -479,6 +479,57 @@ async def test_the_history_has_what_was_said_with_its_signatures_and_the_results
         await whole.agree()
 
 
+INVENTED = FunctionCall(id="c-9", name="get_qoute", arguments_json='{"symbol":"AAPL"}')
+
+
+async def test_a_name_that_the_model_invented_is_told_to_it_as_data_and_it_goes_on(around, tmp_path):
+    prompts = []
+    turns = [[INVENTED, quote(2)], [Text(text="done")]]
+    async with around.gateway(tmp_path, wrapped=saying(turns, prompts)) as whole:
+        told = await looped(whole, chat("hello", functions=[WEATHER]))
+        ran = [event for event in told if isinstance(event, ToolStep) and isinstance(event.step, Ran)]
+        assert {(one.call_id, one.tool) for one in ran} == {("c-9", "get_qoute"), ("c-2", "get_quote")}
+        assert (told[-1].ending.finish, told[-1].turns) == (Finish.STOP, 2)
+        first, second = prompts[1].conversation.turns[-1].parts
+        assert (first.call_id, first.name, second.name) == ("c-9", "get_qoute", "get_quote")
+        said = json.loads(first.result_json)
+        assert (said["state"], said["happened"], said["refused"]["reason"]) == ("refused", False, "tool.unknown")
+        assert json.loads(second.result_json)["state"] == "succeeded"
+        (record,) = whole.told("refusal")
+        assert (record["refusal"]["reason"], record["about"]) == ("tool.unknown", "get_qoute")
+        await whole.agree()
+
+
+async def test_a_tool_that_the_stream_was_not_given_is_as_unknown_as_an_invented_one(around, tmp_path):
+    prompts = []
+    order = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"2","time_in_force":"day"}'
+    turns = [[FunctionCall(id="c-1", name="place_order", arguments_json=order)], [Text(text="done")]]
+    async with around.gateway(tmp_path, wrapped=saying(turns, prompts)) as whole:
+        told = await looped(whole, chat("hello", RunTools(tools=["get_quote"])))
+        assert told[-1].turns == 2
+        assert json.loads(prompts[1].conversation.turns[-1].parts[0].result_json)["refused"]["reason"] == "tool.unknown"
+        assert whole.world.posts() == 0
+
+
+async def test_a_model_that_only_invents_names_is_stopped_by_the_turns(around, tmp_path):
+    prompts = []
+    async with around.gateway(tmp_path, wrapped=saying([[INVENTED]] * 3, prompts)) as whole:
+        told = await looped(whole, chat("hello", RunTools(turns_max=3)))
+        assert (told[-1].ending.finish, told[-1].turns, len(prompts)) == (Finish.TURNS_SPENT, 3, 3)
+
+
+async def test_an_invented_name_beside_a_function_of_the_callers_own_is_answered_and_the_rest_is_the_callers(
+    around, tmp_path
+):
+    prompts = []
+    own = FunctionCall(id="c-1", name="get_weather", arguments_json="{}")
+    async with around.gateway(tmp_path, wrapped=saying([[own, INVENTED]], prompts)) as whole:
+        told = await looped(whole, chat("hello", functions=[WEATHER]))
+        assert (told[-1].ending.finish, told[-1].turns) == (Finish.TOOL_CALLS, 1)
+        ran = [event.call_id for event in told if isinstance(event, ToolStep) and isinstance(event.step, Ran)]
+        assert ran == ["c-9"]
+
+
 async def test_a_sum_of_which_a_part_is_estimated_is_estimated(around, tmp_path):
     prompts = []
     first = [quote(1), Usage(input_tokens=7, output_tokens=3, estimated=True)]

@@ -1688,6 +1688,9 @@ class RunTools(betterproto2.Message):
     told in a TurnEnd. What only reads goes at the same time as its neighbours of one turn, everything else alone and in
     the model's order. A refused call is no error of the stream: the model is told, and goes on.
 
+    A name that the model invented, which is none of these tools and none of ChatRequest.functions, is told to the caller and
+    the model as a refused call (tool.unknown), and the model goes on.
+
     The stream ends when a turn asks for none of these tools. If a turn asks for a function of ChatRequest.functions too,
     the gateway runs what is its own and ends with FINISH_REASON_TOOL_CALLS, and the rest is the caller's. A call that
     has no ToolRun when the stream ends was not run.
