@@ -76,6 +76,8 @@ class Records:
         veil = self._veil(evidence)
         fields: dict[str, object] = {"ask": evidence.ask.name, "operation": evidence.operation}
         fields["run"] = evidence.ask.run if isinstance(evidence.ask, ToolAsk | ChatAsk) else ""
+        if isinstance(evidence.ask, ChatAsk) and evidence.ask.turn:
+            fields["turn"] = evidence.ask.turn
         match outcome:
             case Succeeded(result=result, charges=charges):
                 hidden = veil is not None and veil.thick

@@ -39,11 +39,15 @@ class _Record(msgspec.Struct):
     tool: str = ""
     """What the ledger's own records call the ask."""
     run: str = ""
+    turn: int = 0
+    """Of a stream in which the gateway runs the tools."""
     state: str = ""
     charges: dict[str, int] = {}
     claims: list[_Claim] = []
     result: object = None
     account: str = ""
+    in_full: bool = False
+    """Charged with all that it held; no record says so, what it tells of comes to that."""
     added: int = 0
     """Refusals that this record is the first to tell of."""
 
@@ -61,6 +65,7 @@ class _Account(msgspec.Struct):
     output_tokens: int = 0
     thinking_tokens: int = 0
     cached_tokens: int = 0
+    usage_estimated: bool = False
 
 
 @dataclass(slots=True)
@@ -145,6 +150,8 @@ class UsageSum:
         used.output_tokens += account.output_tokens
         used.thinking_tokens += account.thinking_tokens
         used.cached_tokens += account.cached_tokens
+        if account.usage_estimated or told.in_full:
+            used.estimated_micro_usd += told.charges.get(Unit.COST, 0)
 
     def _found(self, told: _Record) -> None:
         """The end of an operation that this record does not tell whose it is; its intent did."""
@@ -154,7 +161,7 @@ class UsageSum:
             self._ended(told, self._names(told))
             return
         if told.kind == "lost" and told.state == "failed" and not told.charges:
-            told.charges = dict(known.held)  # charged in full
+            told.charges, told.in_full = dict(known.held), True
         self._ended(told, known.names)
 
     def _names(self, told: _Record) -> dict[Group, str]:
@@ -165,8 +172,15 @@ class UsageSum:
             Group.TEAM: told.team,
             Group.MODEL: model if of_model else "",
             Group.TOOL: "" if of_model else told.ask,
-            Group.RUN: told.run,
+            Group.RUN: told.run or self._run(told),
         }
+
+    def _run(self, told: _Record) -> str:
+        """The run of a call that names none: the first turn of a loop is of the run that has its operation's name."""
+        known = self._open.get(told.operation)
+        if known is not None:
+            return known.names[Group.RUN]
+        return told.operation if told.turn == 1 else ""
 
     def _used(self, told: _Record, names: dict[Group, str]) -> Used:
         group = tuple(self._day(told.time_us) if by is Group.DAY else names[by] for by in self.query.by)

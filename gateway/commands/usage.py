@@ -32,7 +32,7 @@ _COLUMNS: Final = (
     *("calls", "refusals", "failures", "unknown"),
     *("input_tokens", "output_tokens", "thinking_tokens", "cached_tokens"),
 )
-_HEADS: Final = ("calls", "refused", "failed", "unknown", "in", "out", "thinking", "cached", "USD")
+_HEADS: Final = ("calls", "refused", "failed", "unknown", "in", "out", "thinking", "cached", "USD", "estimated")
 
 
 class Day(click.ParamType[int]):
@@ -80,6 +80,8 @@ class Options(TypedDict):
 @remote_options_or_none
 def usage(**options: Unpack[Options]) -> None:
     """Add up what was used, by the records of FILE (a ledger, also one in use, or an export), a database or a gateway.
+
+    Of the cost in US dollars, "estimated" is what was charged for calls whose tokens no upstream has counted in full.
 
     Without FILE and --database a running gateway is asked, which needs the token of one of its [[operators]].
 
@@ -180,6 +182,7 @@ def _numbers(used: Used) -> Iterator[str]:
     for name in _COLUMNS:
         yield str(getattr(used, name))
     yield written(used.cost_micro_usd, MICRO)
+    yield written(used.estimated_micro_usd, MICRO) if used.estimated_micro_usd else "-"
 
 
 def _midnight_us(day: date) -> int:

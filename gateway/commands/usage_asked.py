@@ -30,6 +30,7 @@ class _Row(msgspec.Struct, rename="camel"):
     thinking_tokens: str = "0"
     cached_tokens: str = "0"
     cost_micro_usd: str = "0"
+    estimated_micro_usd: str = "0"
 
     def used(self) -> Used:
         """Its numbers."""

@@ -49,4 +49,5 @@ def _row(used: Used, names: dict[Group, str]) -> UsageRow:
         thinking_tokens=used.thinking_tokens,
         cached_tokens=used.cached_tokens,
         cost_micro_usd=used.cost_micro_usd,
+        estimated_micro_usd=used.estimated_micro_usd,
     )

@@ -48,6 +48,8 @@ class Used:
     cached_tokens: int = 0
     """Of the input."""
     cost_micro_usd: int = 0
+    estimated_micro_usd: int = 0
+    """Of the cost: that of calls whose tokens no upstream has counted in full, so that a bound was charged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

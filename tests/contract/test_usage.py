@@ -3,23 +3,26 @@
 import asyncio
 import json
 import sqlite3
-from contextlib import asynccontextmanager, closing
-from dataclasses import asdict
+from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
-from whole import agent, budget, refusal, token, world
+from whole import agent, budget, prompt, refusal, token, world
 
 from gateway.audit.usage import UsageSum
 from gateway.audit.usage_pages import MARGIN_US, RecordedUsage, SqlitePages
+from gateway.call.converse import converse
 from gateway.call.usage import query_usage
 from gateway.commands.usage import usage
 from gateway.services.models import ModelService
 from gateway.services.operators import OperatorService
 from gateway.services.tools import ToolService
+from gateway.terms.asks import RunTools
 from gateway.terms.conversation import RegexConstraint
+from gateway.terms.money import MICRO, written
 from gateway.terms.usage import GROUPS_MAX, Group, UsageQuery, UsageTooWideError, Used
 from gateway.terms.verdict import Kind
 from gateway.wire.config import WireConfig
@@ -97,6 +100,56 @@ async def test_streams_that_were_cut_and_counts_and_refusals_are_told_for_what_t
     assert used.input_tokens + used.output_tokens == charged["charges"]["tokens"]
     assert sum(row.refusals for row in rows.values()) == 2
     await whole.agree()
+
+
+async def test_a_loop_without_a_run_of_its_own_is_one_run_from_its_first_turn_on(whole):
+    """As run budgets count it; the end of its first turn may be of another time than its intent."""
+    await looped(whole, "buy 2 AAPL")
+    await looped(whole, "quote for AAPL", run="run-7")
+    await whole.converse(TEN)
+    rows, _ = await asked(whole, Group.RUN)
+    (first, *_) = whole.told("intent")
+    run = (first["operation"],)
+    assert {name: used.calls for name, used in rows.items()} == {run: 3, ("run-7",): 3, ("",): 1}
+    (one, *_) = [told for told in whole.told("outcome") if told["operation"] == first["operation"]]
+    assert rows[run].cost_micro_usd == sum(
+        told["charges"]["cost_micro_usd"]
+        for told in whole.told("outcome")
+        if told["operation"] == one["operation"] or told["run"] == one["operation"]
+        if told["ask"].startswith("chat:")
+    )
+    ended_alone = UsageSum(replace(EVERYTHING, by=(Group.RUN,)))
+    ended_alone.add(json.dumps(one).encode())
+    assert [name for name, _ in ended_alone.report().rows] == [run]
+
+
+async def test_the_estimated_part_of_the_cost_is_told_as_such(around, whole):
+    *_, spent, _ = await whole.converse(TEN)
+    around.vertex_fails("reset_after_n", n=3)
+    await refusal(whole.converse(TEN))
+    rows, total = await asked(whole, Group.AGENT)
+    charged = whole.told("outcome")[1]
+    assert json.loads(charged["account"])["usage_estimated"]
+    estimated = charged["charges"]["cost_micro_usd"]
+    assert (total.cost_micro_usd, total.estimated_micro_usd) == (spent.cost + estimated, estimated)
+    assert rows[("trader",)] == total
+    table = CliRunner().invoke(usage, [str(whole.path)], env={"COLUMNS": "200"})
+    assert "estimated" in table.output
+    assert written(estimated, MICRO) in table.output
+    printed = CliRunner().invoke(usage, [str(whole.path), "--json"])
+    assert json.loads(printed.output)["total"]["estimated_micro_usd"] == estimated
+    oncall = token(whole.world.clock, "oncall")
+    async with at_a_url(whole) as url:
+        remote = await told_by(url, oncall, "--json")
+        assert json.loads(remote.output) == json.loads(printed.output)
+
+
+async def looped(whole, text, run=""):
+    """A stream whose tools the gateway runs, heard to its end."""
+    request = prompt(text, run=run)
+    read = replace(request.read(), run_tools=RunTools(turns_max=8, tools=(), key=""))
+    async with aclosing(converse(whole.stations, whole.passage(), replace(request, read=lambda: read))) as told:
+        return [event async for event in told]
 
 
 async def test_a_stream_that_was_lost_with_its_gateway_counts_as_it_is_charged(around, tmp_path):
@@ -193,7 +246,7 @@ def test_what_was_lost_counts_as_unknown_and_with_its_charges_when_it_was_found_
     found.add(ledgers("lost", "op-2", 2, state="failed"))  # charged in full
     found.add(ledgers("reconciled", "op-0", 2, state="succeeded", charges={"cost_micro_usd": 1}))
     rows = dict(found.report().rows)
-    assert rows[("a", "m")] == Used(calls=2, unknown=1, failures=2, cost_micro_usd=5 + 9)
+    assert rows[("a", "m")] == Used(calls=2, unknown=1, failures=2, cost_micro_usd=5 + 9, estimated_micro_usd=9)
     assert rows[("", "m")] == Used(cost_micro_usd=1)  # its intent was before this time
 
 

@@ -2133,6 +2133,11 @@ class UsageRow(betterproto2.Message):
     By the price that was valid when each call was admitted.
     """
 
+    estimated_micro_usd: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Of cost_micro_usd: that of calls whose tokens no upstream has counted in full, so that a bound was charged.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "UsageRow", UsageRow)
 

@@ -3116,6 +3116,15 @@ def encode_UsageRow(message: UsageRow, depth: int = MAX_DEPTH) -> bytes:
             )
         if value:
             out += (b"x", SIZE[value] if 0 <= value < 128 else varint(value))
+        value = message.estimated_micro_usd
+        if type(value) is not int:
+            value = integer(value, "agentic.gateway.v1.UsageRow.estimated_micro_usd")
+        if not -9223372036854775808 <= value <= 9223372036854775807:
+            raise out_of_range(
+                value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.estimated_micro_usd"
+            )
+        if value:
+            out += (b"\x80\x01", SIZE[value] if 0 <= value < 128 else varint(value))
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.UsageRow", error) from None
     return b"".join(out)
@@ -7755,6 +7764,7 @@ def read_UsageRow(data: bytes, at: int, end: int, depth: int, seen: UsageRow | N
         f_thinking_tokens = 0
         f_cached_tokens = 0
         f_cost_micro_usd = 0
+        f_estimated_micro_usd = 0
     else:
         f_agent = seen.agent
         f_team = seen.team
@@ -7771,6 +7781,7 @@ def read_UsageRow(data: bytes, at: int, end: int, depth: int, seen: UsageRow | N
         f_thinking_tokens = seen.thinking_tokens
         f_cached_tokens = seen.cached_tokens
         f_cost_micro_usd = seen.cost_micro_usd
+        f_estimated_micro_usd = seen.estimated_micro_usd
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.UsageRow", at, depth)
@@ -7846,6 +7857,10 @@ def read_UsageRow(data: bytes, at: int, end: int, depth: int, seen: UsageRow | N
                     if number > 0x7FFFFFFFFFFFFFFF:
                         number -= 0x10000000000000000
                     f_cost_micro_usd = number
+                elif tag == 128:
+                    if number > 0x7FFFFFFFFFFFFFFF:
+                        number -= 0x10000000000000000
+                    f_estimated_micro_usd = number
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.UsageRow", at)
             else:
@@ -7870,6 +7885,7 @@ def read_UsageRow(data: bytes, at: int, end: int, depth: int, seen: UsageRow | N
         f_thinking_tokens,
         f_cached_tokens,
         f_cost_micro_usd,
+        f_estimated_micro_usd,
     )
 
 

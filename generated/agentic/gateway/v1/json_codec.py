@@ -815,6 +815,8 @@ fields_UsageRow: dict[str, int] = {
     "cachedTokens": 8192,
     "cost_micro_usd": 16384,
     "costMicroUsd": 16384,
+    "estimated_micro_usd": 32768,
+    "estimatedMicroUsd": 32768,
 }
 fields_WatchOperationRequest: dict[str, int] = {
     "operation_id": 1,
@@ -3595,6 +3597,15 @@ def write_UsageRow(message: UsageRow, depth: int) -> str:
         )
     if value:
         out.append(f'"costMicroUsd":"{value}"')
+    value = message.estimated_micro_usd
+    if type(value) is not int:
+        value = integer(value, "agentic.gateway.v1.UsageRow.estimated_micro_usd")
+    if not -9223372036854775808 <= value <= 9223372036854775807:
+        raise out_of_range(
+            value, -9223372036854775808, 9223372036854775807, "agentic.gateway.v1.UsageRow.estimated_micro_usd"
+        )
+    if value:
+        out.append(f'"estimatedMicroUsd":"{value}"')
     return "{" + ",".join(out) + "}"
 
 
@@ -6329,6 +6340,7 @@ def read_UsageRow(found: object, depth: int, room: list[int]) -> UsageRow:
     f_thinking_tokens = 0
     f_cached_tokens = 0
     f_cost_micro_usd = 0
+    f_estimated_micro_usd = 0
     done = 0
     key = ""
     try:
@@ -6369,6 +6381,8 @@ def read_UsageRow(found: object, depth: int, room: list[int]) -> UsageRow:
                 f_cached_tokens = as_int64(value)
             elif field == 16384:
                 f_cost_micro_usd = as_int64(value)
+            elif field == 32768:
+                f_estimated_micro_usd = as_int64(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
@@ -6388,6 +6402,7 @@ def read_UsageRow(found: object, depth: int, room: list[int]) -> UsageRow:
         f_thinking_tokens,
         f_cached_tokens,
         f_cost_micro_usd,
+        f_estimated_micro_usd,
     )
 
 
