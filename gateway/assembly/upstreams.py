@@ -14,7 +14,7 @@ from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.settings.model_tables import ModelTable
 from gateway.settings.reading import Settings
 from gateway.settings.serving import known_upstreams
-from gateway.settings.upstream_tables import UpstreamTable
+from gateway.settings.upstream_tables import UpstreamTable, waits_s
 from gateway.terms.inputs import CachedContent, Guard, Harm, Inputs
 from gateway.terms.models import ThinkingForm
 
@@ -84,6 +84,7 @@ def _googles(
 
 def _vertex_config(settings: Settings, table: UpstreamTable, place: Place) -> VertexConfig:
     own = settings.file.vertex
+    idle_s, total_s = waits_s(table, own)
     return VertexConfig(
         name=table.name,
         project=table.project or (own.project if own is not None else ""),
@@ -91,6 +92,8 @@ def _vertex_config(settings: Settings, table: UpstreamTable, place: Place) -> Ve
         endpoint=table.endpoint or (own.endpoint if own is not None else ""),
         throughput=Throughput(place.throughput),
         tier=Tier(place.tier),
+        idle_s=idle_s,
+        total_s=total_s,
     )
 
 
@@ -109,7 +112,9 @@ def _compatible(
         url = f"{google.base}/v1/{google.place}/endpoints/openapi"
     elif table.api_key:
         credentials = FixedKey(settings.secrets[table.api_key])
-    config = CompatibleConfig(name=table.name, url=url, dialect=Dialect(table.dialect))
+    idle_s, total_s = waits_s(table, settings.file.vertex)
+    dialect = Dialect(table.dialect)
+    config = CompatibleConfig(name=table.name, url=url, dialect=dialect, idle_s=idle_s, total_s=total_s)
     return Compatible(config, session, credentials)
 
 

@@ -16,9 +16,10 @@ from gateway.llm.compatible_request import Dialect, chat_body, count_body
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import Patience
 from gateway.llm.streamed import counted, sending, streamed
-from gateway.llm.vertex import IDLE_S, TAIL_S, TOTAL_S
+from gateway.llm.vertex import TAIL_S
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import Choosing, Chunk, Conversation
+from gateway.terms.limits import STREAM_IDLE_S, STREAM_S_MAX
 from gateway.terms.models import Model
 from gateway.terms.verdict import Refusal
 
@@ -42,8 +43,8 @@ class CompatibleConfig:
     url: str
     """What comes before `/chat/completions`; most servers have `/v1` at its end."""
     dialect: Dialect
-    idle_s: float = IDLE_S
-    total_s: float = TOTAL_S
+    idle_s: float = STREAM_IDLE_S
+    total_s: float = STREAM_S_MAX
     tail_s: float = TAIL_S
 
     @property

@@ -19,14 +19,9 @@ from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import Chunk, Conversation
+from gateway.terms.limits import STREAM_IDLE_S, STREAM_S_MAX
 from gateway.terms.models import Model
 from gateway.terms.verdict import Refusal
-
-IDLE_S: Final = 120.0
-"""No event for so long ends the stream: thinking models may be silent for a minute."""
-
-TOTAL_S: Final = 3_300.0
-"""A stream must end, and be settled, before its operation counts as lost (`CHAT_LEASE_MS`)."""
 
 TAIL_S: Final = 2.0
 """What may follow the finish reason is a count of tokens and the end of the body; both come at once."""
@@ -52,8 +47,8 @@ class VertexConfig:
     tier: Tier = Tier.STANDARD
     endpoint: str = ""
     """Base URL; empty: Google's own for the location."""
-    idle_s: float = IDLE_S
-    total_s: float = TOTAL_S
+    idle_s: float = STREAM_IDLE_S
+    total_s: float = STREAM_S_MAX
     tail_s: float = TAIL_S
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from gateway.settings.model_tables import ModelTable
 from gateway.settings.serving import serving_faults
 from gateway.settings.table import Table
 from gateway.settings.tool_tables import HttpServiceTable, HttpToolTable, McpServerTable, McpToolTable, network_faults
-from gateway.settings.upstream_tables import UpstreamTable
+from gateway.settings.upstream_tables import UpstreamTable, VertexTable
 from gateway.terms.ids import TOOL_NAME
 from gateway.terms.money import MICRO
 
@@ -46,22 +46,6 @@ class IdentityTable(Table, frozen=True, kw_only=True):
         """See `Table`."""
         yield from forms.AUDIENCE.faults("audience", self.audience)
         yield from origin_faults("certs_url", self.certs_url, path=True)
-
-
-class VertexTable(Table, frozen=True, kw_only=True):
-    """`[vertex]`: where the models are, and as whom the gateway asks them."""
-
-    project: str
-    location: str = "global"
-    endpoint: str = ""
-    credentials: Literal["metadata", "application-default"] = "metadata"
-
-    def faults(self) -> Iterator[str]:
-        """See `Table`."""
-        yield from forms.PROJECT.faults("project", self.project)
-        yield from forms.LOCATION.faults("location", self.location)
-        if self.endpoint:
-            yield from origin_faults("endpoint", self.endpoint)
 
 
 class VenueTable(Table, frozen=True, kw_only=True):
@@ -226,7 +210,7 @@ class File(Table, frozen=True, kw_only=True):
     def faults(self) -> Iterator[str]:
         """What its tables say against each other. Their own faults are not repeated."""
         yield from forms.NAME.faults("tenant", self.tenant)
-        yield from serving_faults(self.models, self.upstreams, vertex=self.vertex is not None)
+        yield from serving_faults(self.models, self.upstreams, self.vertex)
         venues = len(self.venues) + len(self.ccxt_venues)
         if venues > VENUES_MAX:
             place = "venues and ccxt_venues" if self.ccxt_venues else "venues"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.settings.forms import shown
 from gateway.settings.model_tables import ModelTable, TargetTable
-from gateway.settings.upstream_tables import UpstreamTable
+from gateway.settings.upstream_tables import UpstreamTable, VertexTable, waits_s
 
 
 def known_upstreams(upstreams: Sequence[UpstreamTable]) -> Mapping[str, UpstreamTable]:
@@ -18,8 +18,10 @@ def places(model: ModelTable) -> list[TargetTable]:
     return model.targets or [TargetTable(name=model.name)]
 
 
-def serving_faults(models: Sequence[ModelTable], upstreams: Sequence[UpstreamTable], *, vertex: bool) -> Iterator[str]:
-    """What is wrong between the tables; `vertex` says whether there is `[vertex]`."""
+def serving_faults(
+    models: Sequence[ModelTable], upstreams: Sequence[UpstreamTable], vertex: VertexTable | None
+) -> Iterator[str]:
+    """What is wrong between the tables."""
     known = known_upstreams(upstreams)
     used: list[UpstreamTable] = []
     for model in models:
@@ -33,7 +35,12 @@ def serving_faults(models: Sequence[ModelTable], upstreams: Sequence[UpstreamTab
             else:
                 yield from _place_faults(where, place, upstream)
         yield from _constraint_faults(model, [upstream for _, upstream in served if upstream is not None])
-    if not vertex and any(upstream.googles for upstream in used):
+    for upstream in upstreams:
+        idle_s, total_s = waits_s(upstream, vertex)
+        if idle_s > total_s and upstream.total_s is None:  # both in one table are told of by that table
+            where = f"upstreams.{upstream.name}.idle_s"
+            yield f"{where}: {idle_s} is more than the {total_s} of [vertex] total_s: write less, or a total_s"
+    if vertex is None and any(upstream.googles for upstream in used):
         yield "vertex: is missing: write [vertex], because models are configured that it serves"
 
 

@@ -1,4 +1,4 @@
-"""`[[upstreams]]`: where models are served beside `[vertex]`; and what a model is given beside text."""
+"""`[vertex]` and `[[upstreams]]`: where models are served; and what a model is given beside text."""
 
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -10,11 +10,31 @@ from gateway.llm.vertex_request import ENFORCED as VERTEX_ENFORCES
 from gateway.settings import forms
 from gateway.settings.forms import origin_faults, range_faults
 from gateway.settings.table import Table
+from gateway.terms.limits import STREAM_IDLE_S, STREAM_S_MAX
 
 OWN: Final = ("vertex", "claude")
 """The upstreams that `[vertex]` stands for: Gemini and Claude at its place, with its credentials."""
 
 FILE_TOKENS_MAX: Final = 10_000_000
+
+
+class VertexTable(Table, frozen=True, kw_only=True):
+    """`[vertex]`: where the models are, as whom the gateway asks them, and how long it waits for them."""
+
+    project: str
+    location: str = "global"
+    endpoint: str = ""
+    credentials: Literal["metadata", "application-default"] = "metadata"
+    idle_s: int | None = None
+    total_s: int | None = None
+
+    def faults(self) -> Iterator[str]:
+        """See `Table`."""
+        yield from forms.PROJECT.faults("project", self.project)
+        yield from forms.LOCATION.faults("location", self.location)
+        if self.endpoint:
+            yield from origin_faults("endpoint", self.endpoint)
+        yield from wait_faults(self)
 
 
 class UpstreamTable(Table, frozen=True, kw_only=True):
@@ -28,6 +48,8 @@ class UpstreamTable(Table, frozen=True, kw_only=True):
     url: str = ""
     dialect: Literal["openai", "vllm", "ollama", "garden"] = "openai"
     api_key: str = ""
+    idle_s: int | None = None
+    total_s: int | None = None
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
@@ -42,6 +64,7 @@ class UpstreamTable(Table, frozen=True, kw_only=True):
             yield from origin_faults("endpoint", self.endpoint)
         if self.url:
             yield from origin_faults("url", self.url, path=True)
+        yield from wait_faults(self)
         yield from self._other_kinds()
 
     def _other_kinds(self) -> Iterator[str]:
@@ -98,6 +121,26 @@ class SafetyTable(Table, frozen=True, kw_only=True):
 
     category: Literal["hate_speech", "dangerous_content", "harassment", "sexually_explicit"]
     threshold: Literal["block_low_and_above", "block_medium_and_above", "block_only_high", "block_none", "off"]
+
+
+def wait_faults(table: VertexTable | UpstreamTable) -> Iterator[str]:
+    """Times that this table alone shows to be wrong."""
+    total_s = STREAM_S_MAX if table.total_s is None else table.total_s
+    yield from range_faults("total_s", total_s, 1, STREAM_S_MAX)
+    if table.idle_s is not None:
+        yield from range_faults("idle_s", table.idle_s, 1, min(max(total_s, 1), STREAM_S_MAX))
+
+
+def waits_s(table: UpstreamTable, own: VertexTable | None) -> tuple[int, int]:
+    """How long an upstream is waited for, in seconds: for an event, and for a whole stream.
+
+    What a part of Vertex AI does not say is as in `[vertex]`; what nobody says is as long as a thinking model may be
+    silent, or the whole stream if that is less, and as long as a stream may last.
+    """
+    vertex = own if table.googles else None
+    idle_s, total_s = (None, None) if vertex is None else (vertex.idle_s, vertex.total_s)
+    total_s = table.total_s or total_s or STREAM_S_MAX
+    return table.idle_s or min(idle_s or STREAM_IDLE_S, total_s), total_s
 
 
 def enforced(kind: str, dialect: str = "openai") -> frozenset[str]:

@@ -39,6 +39,13 @@ LEASE_MARGIN_MS: Final = 30_000
 CHAT_LEASE_MS: Final = 3_600_000
 """Cloud Run ends every request after an hour at the latest."""
 
+STREAM_S_MAX: Final = 3_300
+"""A model stream must end, and be settled, before its operation counts as lost (`CHAT_LEASE_MS`)."""
+
+STREAM_IDLE_S: Final = 120
+"""No event for so long ends a model stream, unless its operator says otherwise: thinking models may be silent for a
+minute."""
+
 DRAIN_S: Final = 8.0
 """Cloud Run gives 10 s from SIGTERM to SIGKILL; the rest is for the last records."""
 

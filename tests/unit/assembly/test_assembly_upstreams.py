@@ -110,6 +110,48 @@ async def test_every_upstream_answers_with_its_own_credentials(world, made_model
     assert ("europe-west1" in entry.path) is (upstream == "europe")
 
 
+WAITED = """
+[[upstreams]]
+name = "europe"
+kind = "claude"
+total_s = 20
+[[upstreams]]
+name = "garden"
+kind = "openai"
+dialect = "garden"
+idle_s = 7
+[[upstreams]]
+name = "llama"
+kind = "openai"
+url = "https://llama.example.com/v1"
+total_s = 90
+[[upstreams]]
+name = "slow"
+kind = "openai"
+url = "https://slow.example.com/v1"
+idle_s = 900
+"""
+
+
+async def test_every_upstream_is_waited_for_as_long_as_its_operator_says(tmp_path):
+    """A part of Vertex AI as in [vertex], where it does not say otherwise; silence is never longer than the whole."""
+    text = EXAMPLE.replace("idle_s = 120\ntotal_s = 3300\n", "idle_s = 30\ntotal_s = 40\n", 1) + WAITED
+    expected = {
+        "vertex": (30, 40),
+        "claude": (30, 40),
+        "europe": (20, 20),
+        "garden": (7, 40),
+        "llama": (90, 90),
+        "slow": (900, 3_300),
+    }
+    async with aiohttp.ClientSession() as session:
+        upstream_at = upstreams(settings(tmp_path, text), session, Token())
+        for name, waited in expected.items():
+            upstream = upstream_at(Place(upstream=name)).upstream
+            assert (upstream._patience.idle_s, upstream._patience.total_s) == waited, name
+            assert upstream._post._head_s == waited[0], name
+
+
 @pytest.fixture
 def made_model():
     def made(upstream_id):

@@ -105,6 +105,37 @@ def test_a_fault_of_an_upstream(tmp_path, tables, old, new, told):
     assert found[0].startswith(told), found
 
 
+def timed(**seconds):
+    """The fields of a table."""
+    return "".join(f"\n{field} = {value}" for field, value in seconds.items())
+
+
+@pytest.mark.parametrize(
+    "vertex, llama, claude, told",
+    [
+        ({"total_s": 0}, {}, {}, "vertex.total_s: 0 will not do: write 1 to 3300"),
+        ({"total_s": 3_301}, {}, {}, "vertex.total_s: 3301 will not do: write 1 to 3300"),
+        ({"idle_s": 61, "total_s": 60}, {}, {}, "vertex.idle_s: 61 will not do: write 1 to 60"),
+        ({}, {"idle_s": 0}, {}, "upstreams.llama.idle_s: 0 will not do: write 1 to 3300"),
+        ({}, {"idle_s": "1.5"}, {}, "upstreams.llama.idle_s: "),
+        ({}, {}, {"idle_s": 31, "total_s": 30}, "upstreams.claude-europe.idle_s: 31 will not do: write 1 to 30"),
+        (
+            {"total_s": 60},
+            {},
+            {"idle_s": 61},
+            "upstreams.claude-europe.idle_s: 61 is more than the 60 of [vertex] total_s: write less, or a total_s",
+        ),
+        ({"total_s": 60}, {"idle_s": 61}, {"idle_s": 60}, None),
+        ({"total_s": 60}, {"total_s": 30}, {"total_s": 3_300, "idle_s": 3_300}, None),
+    ],
+)
+def test_how_long_an_upstream_is_waited_for_is_bounded(tmp_path, vertex, llama, claude, told):
+    text = TEXT.replace("idle_s = 120\ntotal_s = 3300\n", timed(**vertex) + "\n", 1)
+    assert text != TEXT
+    found = faults(tmp_path, text + LLAMA + timed(**llama) + CLAUDE + timed(**claude), **KEY)
+    assert [fault[: len(told)] for fault in found] == [told] if told else found == [], found
+
+
 @pytest.mark.parametrize(
     "tables, upstream, more, told",
     [
