@@ -429,7 +429,8 @@ async def test_a_repeat_of_a_stream_that_broke_is_tried_anew_and_the_broken_one_
     first = begin(whole, **KEYED)
     await first.some(3)
     await first.go(Leaving.LOST)
-    await eventually(lambda: whole.told("outcome"))
+    (stream,) = whole.lasting._open
+    await eventually(lambda: stream._ended)
     second = begin(whole, **KEYED)
     assert len(await second.rest()) == 42
     assert second.operation != first.operation
