@@ -565,11 +565,11 @@ async def test_a_loop_that_failed_after_its_effect_is_tried_anew_under_its_key_a
     asked = chat("buy 2 AAPL", run_tools=RunTools(idempotency_key="task-1"))
     stream, turns = whole.stations.models.stream, []
 
-    async def broken_in_its_second_turn(reservation, deadline_ns):
+    async def broken_in_its_second_turn(reservation, deadline_ns, may_hedge=None):
         turns.append(reservation.operation)
         if len(turns) == 2:
             raise UpstreamError(Fault.UNREACHABLE, "made by the test")
-        async with aclosing(stream(reservation, deadline_ns)) as chunks:
+        async with aclosing(stream(reservation, deadline_ns, may_hedge)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
