@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, Effect, ToolAsk
 from gateway.terms.halts import EVERYTHING
-from gateway.terms.operations import Aftercare, Demand, Loss
+from gateway.terms.operations import Aftercare, Demand, Loss, Similar
 from gateway.terms.verdict import Permit
 
 _UNSTOPPED: Final[tuple[str, ...]] = ()
@@ -13,7 +13,12 @@ _UNSTOPPED: Final[tuple[str, ...]] = ()
 
 def aftercare(permit: Permit, demand: Demand) -> Aftercare:
     """What must be durable with the intent."""
-    return Aftercare(loss=_loss(permit.ask, demand), memo=demand.memo, halts=_halts(permit, demand))
+    return Aftercare(
+        loss=_loss(permit.ask, demand),
+        memo=demand.memo,
+        halts=_halts(permit, demand),
+        similar=tuple(guard for guard in demand.guards if isinstance(guard, Similar)),
+    )
 
 
 def _loss(ask: Ask, demand: Demand) -> Loss:

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Hold, Owner, Reads, Search, Stored
+from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.settlement import AT_ONCE, charged, charges_of, ended, move
 from gateway.ledger.states import Event, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.aftercare import Watched
 from gateway.terms.faults import AlreadySettledError
 from gateway.terms.money import Unit
-from gateway.terms.operations import Failed, Operation, State, Succeeded
+from gateway.terms.operations import Failed, Operation, Similar, State, Succeeded
 from gateway.terms.overview import Overview
 
 
@@ -54,6 +55,7 @@ class Taking:
             looks=before.looks,
             withdraw=before.withdraw,
             fence=after.fence,
+            similar=before.care.similar,
         )
 
 
@@ -75,8 +77,13 @@ class Concluding:
     look_unix_us: int | None
 
     def reads(self) -> Reads:
-        """The operation, as it was taken."""
-        return Reads(searches=(_taken(self.watched),))
+        """The operation, as it was taken, and what is forgotten if nothing came of it."""
+        return Reads(searches=(_taken(self.watched),), rows=forgettable(self._forgotten))
+
+    @property
+    def _forgotten(self) -> tuple[Similar, ...]:
+        """Only of what was lost: an order that ended later was there, whatever came of it."""
+        return self.watched.similar if self.watched.lost and isinstance(self.outcome, Failed) else ()
 
     def __call__(self, book: Book) -> Operation:
         """Charge what is true now in the place of what was held or charged before.
@@ -92,6 +99,7 @@ class Concluding:
 
     def _ended(self, book: Book, before: Stored, changed: tuple[Hold, ...]) -> Operation:
         state = following(before.operation.state, event_of(self.outcome))
+        forget(book, self._forgotten, before.operation.id)
         operation = ended(before.operation, state, self.outcome, book.append(self.record))
         self._change(book, before, operation, changed)
         return operation
@@ -144,11 +152,13 @@ class Resolving:
     record: bytes
 
     def reads(self) -> Reads:
-        """The operation and the balances in which it holds something."""
-        return Reads(
-            operations=(self.seen.operation.id,),
-            rows=tuple((BALANCES, (held.scope, held.unit, held.window)) for held in self.seen.held),
-        )
+        """The operation, the balances in which it holds something, and what is forgotten if nothing came of it."""
+        balances = tuple((BALANCES, (held.scope, held.unit, held.window)) for held in self.seen.held)
+        return Reads(operations=(self.seen.operation.id,), rows=(*balances, *forgettable(self._forgotten)))
+
+    @property
+    def _forgotten(self) -> tuple[Similar, ...]:
+        return self.seen.similar if isinstance(self.outcome, Failed) else ()
 
     def __call__(self, book: Book) -> Operation:
         """Raises `AlreadySettledError` if it no longer stands as the operator saw it."""
@@ -159,6 +169,7 @@ class Resolving:
         held = book.holds(before)
         changed = tuple(charged(held, charges_of(self.outcome), as_held=event is Event.AFFIRM))
         move(book, held, changed)
+        forget(book, self._forgotten, before.operation.id)
         state = following(before.operation.state, event)
         operation = ended(before.operation, state, self.outcome, book.append(self.record))
         after = before._replace(operation=operation, look_unix_us=None, fence=before.fence + 1)

@@ -14,6 +14,7 @@ from typing import Final
 from gateway.ledger.book import Book
 from gateway.ledger.entries import KeyedRow
 from gateway.ledger.tables import BARRIERS, Row
+from gateway.terms.clock import CLOCKS_APART_US
 from gateway.terms.operations import Claim
 
 WHOLE_BPS: Final = 10_000
@@ -67,9 +68,11 @@ def _began(window_ms: int, now_unix_us: int) -> int:
 def _baseline(book: Book, claim: Claim, window_ms: int, now_unix_us: int) -> int | None:
     """What was taken when the present step began; None if nothing came in it yet.
 
-    A clock that is behind another gateway's goes on with the step that the other one began.
+    A clock that is behind another gateway's goes on with the step that the other one began. One that lies further
+    ahead than a step and what clocks are apart was begun by a clock that was wrong, and would last until then.
     """
     row = book.get(BARRIERS, _step(claim, window_ms))
     if row is None or not isinstance(row[0], int) or not isinstance(row[1], int):
         return None
-    return row[1] if row[0] >= _began(window_ms, now_unix_us) else None
+    latest = now_unix_us + window_ms * 1_000 + CLOCKS_APART_US
+    return row[1] if _began(window_ms, now_unix_us) <= row[0] <= latest else None

@@ -14,6 +14,7 @@ from gateway.ledger.entries import KeyedRow, Reads
 from gateway.ledger.journal import Diary
 from gateway.ledger.sightings import Sighting
 from gateway.ledger.tables import LATCHES, RATES, SIGHTINGS, Row
+from gateway.terms.clock import CLOCKS_APART_US
 from gateway.terms.ids import OperationId, RuleId
 from gateway.terms.operations import Guard, Latch, Rate, Similar
 from gateway.terms.verdict import Kind, Refusal
@@ -60,18 +61,21 @@ class Guarding:
             return
         *_, by, why, reset_us = _latch(book, guard)
         since_us = _whole(reset_us)
+        if since_us > self.now_unix_us + CLOCKS_APART_US:
+            # Reset by a clock that was far ahead: nothing would count until then.
+            since_us = 0
         if sum(one.at_unix_us > since_us for one in self._alike(kept, guard)) >= guard.executions:
             book.put(LATCHES, (guard.scope,), (1, self.operation, self.now_unix_us, by, why, since_us))
             book.append(diary.latched(guard.scope, self.operation))
 
     def count_rate(self, book: Book, rate: Rate) -> None:
         """Count one event of a rate."""
-        book.put(RATES, (rate.scope,), (rate.pace.after(_due_us(book, rate), self.now_unix_us),))
+        book.put(RATES, (rate.scope,), (rate.pace.after(self._due_us(book, rate), self.now_unix_us),))
 
     def _refused(self, book: Book, guard: Guard) -> Refusal | None:
         match guard:
             case Rate():
-                return _too_fast(guard, guard.pace.wait_us(_due_us(book, guard), self.now_unix_us))
+                return _too_fast(guard, guard.pace.wait_us(self._due_us(book, guard), self.now_unix_us))
             case Similar():
                 kept = self._kept(book, guard)
                 return self._duplicate(kept, guard) or self._crowded(kept, guard)
@@ -83,7 +87,7 @@ class Guarding:
         alike = self._alike(kept, guard)
         if not alike:
             return None
-        ago_ms = (self.now_unix_us - max(one.at_unix_us for one in alike)) // 1_000
+        ago_ms = max(0, self.now_unix_us - max(one.at_unix_us for one in alike)) // 1_000
         return _no(
             "limit.duplicate",
             f"An order like this one was admitted for {guard.scope} {ago_ms} ms ago under another key, and"
@@ -106,10 +110,24 @@ class Guarding:
         return [one for one in kept if one.kind == kind and one.at_unix_us > oldest_us]
 
     def _kept(self, book: Book, guard: Similar | Latch) -> list[Sighting]:
-        """The executions of the guard's row that anyone's window may still have: it is not this guard's alone."""
+        """The executions of the guard's row that anyone's window may still have: it is not this guard's alone.
+
+        A clock that goes back makes no duplicate: what is ahead of it by up to a window counts. What is further ahead
+        was seen by a clock that was wrong, and would count until then.
+        """
         row = book.get(SIGHTINGS, _place(guard))
         read = () if row is None else sightings.read(_bytes(row[0]))
-        return [one for one in read if _until_us(one, guard) > self.now_unix_us]
+        return [one for one in read if _until_us(one, guard) > self.now_unix_us and self._credible(one, guard)]
+
+    def _credible(self, one: Sighting, guard: Similar | Latch) -> bool:
+        window_us = _until_us(one, guard) - one.at_unix_us
+        return one.at_unix_us <= self.now_unix_us + window_us + CLOCKS_APART_US
+
+    def _due_us(self, book: Book, rate: Rate) -> int:
+        row = book.get(RATES, (rate.scope,))
+        if row is None:
+            return 0
+        return rate.pace.credible(_whole(row[0]), self.now_unix_us, max(rate.burst_max, rate.pace.burst))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +177,6 @@ def _rows(guard: Guard) -> tuple[KeyedRow, ...]:
 
 def _place(guard: Similar | Latch) -> Row:
     return guard.scope, sightings.bucket(guard.digest)
-
-
-def _due_us(book: Book, rate: Rate) -> int:
-    row = book.get(RATES, (rate.scope,))
-    return 0 if row is None else _whole(row[0])
 
 
 def _latch(book: Book, guard: Latch) -> Row:

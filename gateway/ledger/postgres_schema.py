@@ -242,11 +242,15 @@ BEGIN
 END $$
 """
 
+_SIMILAR: Final = "ALTER TABLE operations ADD COLUMN alike TEXT NOT NULL DEFAULT '[]'"
+"""See `sqlite_schema`."""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
     (_SIGNED_BALANCES, _RATES, _SIGHTINGS, _LATCHES, _BARRIERS),
     (_EXPECT, _SAME_OPERATIONS, _NEW_KEYS, *map(_same, (BALANCES, HALTS, RATES, SIGHTINGS, LATCHES, BARRIERS))),
+    (_SIMILAR,),
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 

@@ -7,7 +7,7 @@ import msgspec
 from gateway.ledger.entries import Owner, Stored
 from gateway.ledger.tables import Row, storable
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
-from gateway.terms.operations import Aftercare, Failure, Loss, Operation, OperationKey, Receipt, State
+from gateway.terms.operations import Aftercare, Failure, Loss, Operation, OperationKey, Receipt, Similar, State
 from gateway.terms.overview import Held, Overview
 
 CLAIMED: Final = (
@@ -15,6 +15,7 @@ CLAIMED: Final = (
     ("run", "text"), ("version", "text"), ("fingerprint", "bytea"), ("rules", "text"), ("policy_hash", "text"),
     ("intent_instance", "text"), ("intent_boot", "text"), ("intent_sequence", "bigint"), ("intent_leaf", "bytea"),
     ("created_unix_us", "bigint"), ("loss", "text"), ("memo", "bytea"), ("halts", "text"),
+    ("alike", "text"),
 )  # fmt: skip
 """The columns that never change, each with its type in PostgreSQL."""
 
@@ -43,9 +44,13 @@ _RULES: Final = msgspec.json.Decoder(tuple[RuleId, ...])
 
 _HALTS: Final = msgspec.json.Decoder(tuple[str, ...])
 
+_SIMILAR: Final = msgspec.json.Decoder(tuple[tuple[str, str, int], ...])
+_NONE_SIMILAR: Final = "[]"
+"""Of most operations: not worth decoding."""
+
 _Columns = tuple[
     str, str, str, str, str, str, str, str, bytes, str, str, str, str, int, bytes, int,
-    str, bytes, str,
+    str, bytes, str, str,
     str, bytes, str | None, str | None, str | None, str | None, int | None, bytes | None, int, str, str, int,
     int | None, int, int, int,
 ]  # fmt: skip
@@ -55,7 +60,7 @@ def stored(row: Row) -> Stored:
     """The operation that a row of `COLUMNS` is."""
     (
         name, tenant, principal, tool, key, kind, run, version, fingerprint, rules, policy_hash,
-        intent_instance, intent_boot, intent_sequence, intent_leaf, created, loss, memo, halts,
+        intent_instance, intent_boot, intent_sequence, intent_leaf, created, loss, memo, halts, similar,
         state, result, reason, message, instance, boot, sequence, leaf, lease_until, owner, owner_boot, fence,
         look, looks, withdraw, number,
     ) = cast("_Columns", row)  # fmt: skip
@@ -85,7 +90,7 @@ def stored(row: Row) -> Stored:
         run=run,
         owner=owned_by,
         fence=fence,
-        care=Aftercare(loss=Loss(loss), memo=memo, halts=_HALTS.decode(halts)),
+        care=Aftercare(loss=Loss(loss), memo=memo, halts=_HALTS.decode(halts), similar=_similar(similar)),
         looks=looks,
         look_unix_us=look,
         withdraw=bool(withdraw),
@@ -106,6 +111,7 @@ def overview(row: Row, held: tuple[Held, ...] = ()) -> Overview:
         look_unix_us=one.look_unix_us,
         fence=one.fence,
         held=held,
+        similar=one.care.similar,
     )
 
 
@@ -116,6 +122,7 @@ def claimed(told: Stored) -> Row:
         operation.id, *key_row(operation.key), told.kind, told.run, operation.version, operation.fingerprint,
         msgspec.json.encode(operation.rules).decode(), operation.policy_hash, *_receipt_row(operation.intent),
         operation.created_unix_us, told.care.loss, told.care.memo, msgspec.json.encode(told.care.halts).decode(),
+        _similar_text(told.care.similar),
     )  # fmt: skip
 
 
@@ -134,6 +141,21 @@ def becoming(told: Stored) -> Row:
 def key_row(key: OperationKey) -> tuple[str, str, str, str]:
     """Tenant, principal, tool, key."""
     return key.tenant, key.principal, key.tool, key.key
+
+
+def _similar(text: str) -> tuple[Similar, ...]:
+    if text == _NONE_SIMILAR:
+        return ()
+    return tuple(
+        Similar(scope=scope, digest=bytes.fromhex(digest), window_ms=window_ms)
+        for scope, digest, window_ms in _SIMILAR.decode(text)
+    )
+
+
+def _similar_text(similar: tuple[Similar, ...]) -> str:
+    if not similar:
+        return _NONE_SIMILAR
+    return msgspec.json.encode([(one.scope, one.digest.hex(), one.window_ms) for one in similar]).decode()
 
 
 def _receipt_row(receipt: Receipt) -> Row:

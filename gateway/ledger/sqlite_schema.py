@@ -183,6 +183,9 @@ CREATE TABLE barriers(
 ) STRICT, WITHOUT ROWID
 """
 
+_SIMILAR: Final = "ALTER TABLE operations ADD COLUMN alike TEXT NOT NULL DEFAULT '[]'"
+"""What is forgotten if nothing came of an operation: a JSON array of scope, digest in hexadecimal, and window."""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
@@ -196,6 +199,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         _LATCHES,
         _BARRIERS,
     ),
+    (_SIMILAR,),
 )
 """The statements that lead from version N to N + 1 of `PRAGMA user_version`; what was released is never changed."""
 

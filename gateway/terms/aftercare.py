@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.terms.money import Unit
-from gateway.terms.operations import Failed, Failure, Operation, Succeeded
+from gateway.terms.operations import Failed, Failure, Operation, Similar, Succeeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class Watched:
     """A halt of its scope was set: what is open of it is to be cancelled."""
     fence: int
     """The proof that it is this owner's."""
+    similar: tuple[Similar, ...] = ()
+    """What is forgotten if nothing came of it."""
 
     @property
     def lost(self) -> bool:

@@ -3,7 +3,11 @@
 import asyncio
 import secrets
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+CLOCKS_APART_US: Final = 5_000_000
+"""How far the clocks of two instances, or of one before and after a correction, may be apart. What is written further
+ahead of now was written by a clock that was wrong, and binds nobody."""
 
 
 class Clock(Protocol):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.terms.clock import CLOCKS_APART_US
+
 MINUTE_US: Final = 60_000_000
 
 
@@ -24,6 +26,16 @@ class Pace:
         `due_us` is the one number that is kept: when the next event would come if all came at the long run's distance.
         """
         return max(0, due_us - now_us - self.interval_us * (self.burst - 1))
+
+    def credible(self, due_us: int, now_us: int, burst_max: int) -> int:
+        """`due_us`, or where no burst can have led to it, what lets one event pass now and no second.
+
+        A clock that was far ahead for a moment leaves such a number, and nothing else would ever take it away: a
+        refused event writes nothing. `burst_max` is the largest burst of those who share the number.
+        """
+        if due_us <= now_us + self.interval_us * burst_max + CLOCKS_APART_US:
+            return due_us
+        return now_us + self.interval_us * (self.burst - 1)
 
     def after(self, due_us: int, now_us: int) -> int:
         """What `due_us` becomes with an event at `now_us`."""

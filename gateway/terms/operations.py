@@ -127,6 +127,8 @@ class Rate:
     """Two paces of one scope may differ in their burst: what the larger one has more is a reserve for some."""
     reason: str = "limit.rate"
     """Of the refusal of one that comes too soon."""
+    burst_max: int = 0
+    """The largest burst in the scope, where that is another's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,8 @@ class Aftercare:
     """What the tool's backend needs to ask for it; never a secret."""
     halts: tuple[str, ...] = ()
     """The scopes of the switches that stop it, and that withdraw it where it goes on."""
+    similar: tuple[Similar, ...] = ()
+    """What it is the only one of for a while, and is not if it comes out that nothing happened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

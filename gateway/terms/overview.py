@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway.terms.ids import InstanceId
 from gateway.terms.money import Unit
-from gateway.terms.operations import Operation, State
+from gateway.terms.operations import Operation, Similar, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class Overview:
     """When somebody looks for it next."""
     fence: int
     held: tuple[Held, ...] = ()
+    similar: tuple[Similar, ...] = ()
+    """What is forgotten if nothing came of it."""
 
     @property
     def needs_person(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.terms.aftercare import Finding, NotYet, Unknowable, Watched
-from gateway.terms.clock import Clock
+from gateway.terms.clock import CLOCKS_APART_US, Clock
 from gateway.terms.money import MicroUsd, NanoUnits, Unit
 from gateway.terms.operations import Failed, Failure, Unknown
 from gateway.tools.alpaca_config import AlpacaConfig
@@ -29,7 +29,7 @@ from gateway.tools.alpaca_results import ONE_CALL, has_error_form
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
 
-CLOCKS_APART_MS: Final = 5_000
+CLOCKS_APART_MS: Final = CLOCKS_APART_US // 1_000
 """How far the clocks of two instances, or of one before and after a correction, may be apart."""
 
 NO_SUCH_ORDER: Final = Failed(

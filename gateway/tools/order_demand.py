@@ -126,6 +126,7 @@ class Trading:
         return Rate(
             scope=f"agent:{self.caller.agent}@{self.venue}",
             pace=Pace.per_minute(messages.per_minute, messages.burst + reserve),
+            burst_max=messages.burst + messages.cancel_reserve,
         )
 
     def _scopes(self) -> tuple[str, str, str]:

@@ -175,6 +175,54 @@ async def test_a_failure_takes_back_its_own_sighting_and_no_other(desk):
     assert await reason(desk, guards=[near]) == ""
 
 
+async def lost(desk, guard=SIMILAR):
+    """An order whose reply is lost, to be looked for in a second."""
+    reservation = await desk.reserve(guards=[guard])
+    look_us = desk.clock.now_us + 1_000_000
+    await desk.ledger.settle(replace(desk.settlement(reservation, Unknown(failure=NOBODY_KNOWS)), look_unix_us=look_us))
+    return reservation.operation
+
+
+async def looked_for(desk):
+    """What is due, taken by this instance."""
+    desk.clock.now_us += 2_000_000
+    [watched] = await desk.ledger.take(most=9, lease_ms=60_000)
+    return watched
+
+
+LONG = replace(SIMILAR, window_ms=600_000)
+
+
+@pytest.mark.parametrize("outcome, refused", [(Failed(failure=NO), ""), (Succeeded(result=b"{}"), "limit.duplicate")])
+async def test_what_was_lost_and_turns_out_to_have_failed_may_be_placed_again(desk, outcome, refused):
+    await lost(desk, LONG)
+    watched = await looked_for(desk)
+    assert await reason(desk, guards=[LONG]) == "limit.duplicate"
+    await desk.ledger.conclude(watched, outcome, desk.records.finding(watched, outcome), None)
+    assert await reason(desk, guards=[LONG]) == refused
+
+
+@pytest.mark.parametrize("outcome, refused", [(Failed(failure=NO), ""), (Succeeded(result=b"{}"), "limit.duplicate")])
+async def test_what_an_operator_says_has_failed_may_be_placed_again(desk, outcome, refused):
+    named = await lost(desk, LONG)
+    await desk.ledger.close()
+    await desk.make().start()
+    seen = await desk.ledger.shown(named)
+    await desk.ledger.resolve(
+        seen, outcome, desk.records.resolution(act("resolve_operation", named), seen, outcome, "x")
+    )
+    assert await reason(desk, guards=[LONG]) == refused
+
+
+async def test_an_order_that_was_placed_and_ended_unfilled_later_is_no_failed_one(desk):
+    reservation = await desk.reserve(guards=[LONG])
+    open_one = desk.settlement(reservation, Succeeded(result=b"{}", live=True))
+    await desk.ledger.settle(replace(open_one, look_unix_us=desk.clock.now_us + 1_000_000))
+    watched, ended = await looked_for(desk), Failed(failure=NO)
+    await desk.ledger.conclude(watched, ended, desk.records.finding(watched, ended), None)
+    assert await reason(desk, guards=[LONG]) == "limit.duplicate"
+
+
 async def test_of_a_hundred_duplicates_at_once_one_passes(desk):
     found = Counter(await asyncio.gather(*(reason(desk, guards=[SIMILAR]) for _ in range(100))))
     assert found == {"": 1, "limit.duplicate": 99}
@@ -351,6 +399,83 @@ async def test_the_way_to_the_limit_is_geometric(desk, gamma, orders, limit):
         if fits:
             taken, step, start = taken + amount, now_step, begin
     assert desk.balance(scope, Unit.EXPOSURE) == (taken, 0)
+
+
+# Clocks
+
+YEAR_US = 366 * 86_400 * 1_000_000
+
+
+async def test_a_clock_that_was_far_ahead_for_a_moment_does_not_stop_messages_for_good(desk):
+    orders, cancels = replace(RATE, burst_max=5), replace(CANCEL, burst_max=5)
+    desk.clock.now_us += YEAR_US
+    await desk.reserve(guards=[orders])
+    desk.clock.now_us -= YEAR_US
+    # The number counts as the most that could be true: one passes, then one each interval, and cancels have theirs.
+    assert [await reason(desk, guards=[orders]) for _ in range(3)] == ["", "limit.rate", "limit.rate"]
+    assert [await reason(desk, guards=[cancels]) for _ in range(3)] == ["", "", "limit.rate"]
+    desk.clock.now_us += 3_000_000
+    assert [await reason(desk, guards=[orders]) for _ in range(2)] == ["", "limit.rate"]
+    desk.clock.now_us += 10_000_000
+    assert [await reason(desk, guards=[orders]) for _ in range(4)] == ["", "", "", "limit.rate"]
+
+
+async def test_clocks_that_are_a_little_apart_give_nobody_more_messages(desk):
+    """Two instances whose clocks are as far apart as they may be, in turn, against one that is right."""
+    passed = 0
+    for turn in range(40):
+        ahead_us = 5_000_000 * (turn % 2)
+        desk.clock.now_us += ahead_us
+        passed += await reason(desk, guards=[RATE]) == ""
+        desk.clock.now_us -= ahead_us
+    assert passed <= RATE.pace.burst + 5
+
+
+async def test_what_cancels_took_of_the_rate_is_no_sign_of_a_wrong_clock(desk):
+    slow = Pace(interval_us=60_000_000, burst=1)
+    orders = replace(RATE, pace=slow, burst_max=4)
+    for _ in range(4):
+        await desk.reserve(guards=[replace(orders, pace=replace(slow, burst=4))])
+    assert await reason(desk, guards=[orders]) == "limit.rate"
+
+
+async def test_a_clock_that_goes_back_makes_no_second_order(desk):
+    long = replace(SIMILAR, window_ms=60_000)
+    await desk.reserve(guards=[long])
+    desk.clock.now_us -= 50_000_000
+    assert await reason(desk, guards=[long]) == "limit.duplicate"
+    desk.clock.now_us += 50_000_000 + 60_000_000
+    assert await reason(desk, guards=[long]) == ""
+
+
+async def test_an_order_that_a_wrong_clock_saw_is_no_first_of_two_for_good(desk):
+    desk.clock.now_us += YEAR_US
+    await desk.reserve(guards=[SIMILAR])
+    desk.clock.now_us -= YEAR_US
+    assert [await reason(desk, guards=[SIMILAR]) for _ in range(2)] == ["", "limit.duplicate"]
+
+
+async def test_a_latch_counts_executions_and_resets_by_the_clock_that_is_right(desk):
+    desk.clock.now_us += YEAR_US
+    for _ in range(3):
+        await desk.reserve(guards=[LATCH])
+    reset = Reset(scope=PLACE, reason="fixed", by="eve")
+    await desk.ledger.reset_latch(reset, desk.records.unlatched(reset, act()))
+    desk.clock.now_us -= YEAR_US
+    assert [await reason(desk, guards=[LATCH]) for _ in range(4)] == ["", "", "", "limit.latched"]
+
+
+async def test_a_barrier_goes_on_with_the_step_of_a_clock_that_goes_back_and_not_with_one_of_next_year(desk):
+    desk.clock.now_us += 30_000_000
+    assert [await reason(desk, claims=[barred(500)]), await reason(desk, claims=[barred(1)])] == ["", "limit.barrier"]
+    desk.clock.now_us -= 40_000_000
+    assert await reason(desk, claims=[barred(1)]) == "limit.barrier"
+    other = "agent:other"
+    desk.clock.now_us += YEAR_US
+    assert await reason(desk, claims=[barred(500, scope=other)]) == ""
+    desk.clock.now_us -= YEAR_US
+    assert await reason(desk, claims=[barred(251, scope=other)]) == "limit.barrier"
+    assert await reason(desk, claims=[barred(250, scope=other)]) == ""
 
 
 # All together

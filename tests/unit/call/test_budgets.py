@@ -168,6 +168,22 @@ async def test_a_window_that_ended_is_forgotten(around, tmp_path):
         assert len(whole.held()) == 2
 
 
+async def test_a_clock_that_goes_back_finds_the_windows_as_they_were(around, tmp_path):
+    """What a wrong clock took of a later day is missing there, and no day has more than its budget."""
+    budgets = (budget("calls", 2, window="day"), budget("calls", 3, window="month"))
+    async with around.gateway(tmp_path, [agent(budgets=budgets)]) as whole:
+        await whole.count()
+        around.clock.pass_s(31 * 86_400)
+        await whole.count()
+        around.clock.pass_s(-31 * 86_400)
+        await whole.count()
+        assert (await refusal(whole.count())).reason == "budget.calls"
+        around.clock.pass_s(31 * 86_400)
+        await whole.count()
+        assert (await refusal(whole.count())).reason == "budget.calls"
+        assert set(whole.held().values()) == {(0, 2)}
+
+
 async def test_a_call_without_a_run_is_bounded_like_a_run(around, tmp_path):
     """Attack: leave the run id out, and the run's budget with it."""
     async with around.gateway(tmp_path, [agent(budgets=(budget("tokens", 50, scope="run", window="total"),))]) as whole:

@@ -14,7 +14,17 @@ from gateway.terms.caller import Caller, Operator
 from gateway.terms.conversation import Conversation, Speaker, Text, Turn
 from gateway.terms.evidence import Evidence, OperatorAct
 from gateway.terms.money import Unit
-from gateway.terms.operations import Admission, Aftercare, Claim, Loss, OperationKey, Reservation, Settlement, Succeeded
+from gateway.terms.operations import (
+    Admission,
+    Aftercare,
+    Claim,
+    Loss,
+    OperationKey,
+    Reservation,
+    Settlement,
+    Similar,
+    Succeeded,
+)
 from gateway.terms.overview import Halt
 from gateway.terms.strict_json import frozen, strict_object
 from gateway.terms.verdict import Kind, Permit, Refusal
@@ -166,7 +176,10 @@ class Desk:
             claims=tuple(claims),
             record=self.records.intent(told, tuple(claims)),
             lease_ms=30_000,
-            care=self.care if isinstance(ask, ToolAsk) else STREAM_CARE,
+            care=replace(
+                self.care if isinstance(ask, ToolAsk) else STREAM_CARE,
+                similar=tuple(guard for guard in guards if isinstance(guard, Similar)),
+            ),
             guards=tuple(guards),
         )
 
