@@ -8,6 +8,7 @@ async with world() as around, around.gateway(tmp_path) as whole:
 import asyncio
 import contextlib
 import json
+import re
 import secrets
 import shutil
 import sqlite3
@@ -53,6 +54,7 @@ from gateway.terms.caller import Budget, Credentials
 from gateway.terms.clock import SystemIds
 from gateway.terms.conversation import Conversation, Generation, Speaker, Text, Turn
 from gateway.terms.faults import LedgerUnavailableError
+from gateway.terms.halts import KnownScopes
 from gateway.terms.limits import LimitProfile
 from gateway.terms.models import Model, Price
 from gateway.terms.money import MICRO, NANO, Unit
@@ -60,6 +62,7 @@ from gateway.terms.passage import Passage, Stages
 from gateway.terms.verdict import RefusedError
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
+from gateway.tools.alpaca_tools import SYMBOL_FORM
 from gateway.tools.toolbox import Toolbox
 from localcloud.exchange import Credential, ExchangeConfig, PaperExchange, VenueConfig
 from localcloud.exchange.faults import Fault as ExchangeFault
@@ -419,10 +422,25 @@ async def _built(around, path, plan, stack):
         unsettled=Unsettled(),
         bell=asyncio.Event(),
         dry_runs_per_minute=plan.dry_runs_per_minute,
+        scopes=_known_scopes(plan, toolbox),
     )
     used = plan.wrapped(stations) if plan.wrapped else stations
     lasting = await stack.enter_async_context(LastingStreams(plan.bounds))
     return Whole(around, path, plan, used, ledger, records, effects, lasting, identity, log)
+
+
+def _known_scopes(plan, toolbox):
+    names = {
+        "tenant": {agent.tenant for agent in plan.agents},
+        "team": {agent.team for agent in plan.agents},
+        "agent": {agent.agent for agent in plan.agents},
+        "tool": {tool.name for tool in toolbox.declarations},
+        "model": {model for agent in plan.agents for model in agent.models},
+        "venue": {"paper"},
+    }
+    return KnownScopes(
+        names={kind: frozenset(known) for kind, known in names.items()}, symbols=(re.compile(SYMBOL_FORM),)
+    )
 
 
 async def _closed(ledger):

@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 
 from gateway.assembly.bookkeeping import Bookkeeping, bookkeeping
-from gateway.assembly.parts import Parts, parts_of
+from gateway.assembly.parts import Parts, known_scopes, parts_of
 from gateway.assembly.routes import catalogue
 from gateway.assembly.upstreams import upstreams
 from gateway.assembly.watch import RETRY_S, LedgerWatch, watched
@@ -114,6 +114,7 @@ async def assembled(settings: Settings, witness: Witness, grace: Grace = Grace()
             unsettled=Unsettled(),
             bell=asyncio.Event(),
             dry_runs_per_minute=settings.file.quotas.dry_runs_per_minute,
+            scopes=known_scopes(settings.file, parts.toolbox),
         )
         await stack.enter_async_context(_recovering(Recovery(stations)))
         lasting = await stack.enter_async_context(LastingStreams(_bounds(settings.file.streams)))

@@ -1,7 +1,8 @@
 """What a gateway is made of before it has any connection: who may call, which tools there are, and the rules."""
 
+import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,11 +19,12 @@ from gateway.settings.file import AgentTable, File, VenueTable
 from gateway.settings.reading import Settings
 from gateway.terms.caller import Budget
 from gateway.terms.clock import SystemClock, SystemIds
+from gateway.terms.halts import KnownScopes
 from gateway.terms.ids import AgentName, ModelName, OperatorName, Principal, TeamName, TenantName, ToolName
 from gateway.terms.limits import LimitProfile
 from gateway.tools.alpaca import Alpaca
 from gateway.tools.alpaca_config import AlpacaConfig
-from gateway.tools.alpaca_tools import PLACE_ORDER, PLACE_ORDER_FACTS, declarations
+from gateway.tools.alpaca_tools import PLACE_ORDER, PLACE_ORDER_FACTS, SYMBOL_FORM, declarations
 from gateway.tools.toolbox import Toolbox
 
 TOOL_TIMEOUT_MS: Final = 10_000
@@ -118,6 +120,23 @@ def policy_inputs(file: File, base: Path) -> PolicyInputs:
         return PolicyInputs(tools=offered, facts=facts)
     known = every_tool()
     return PolicyInputs(tools=(*known.tools, *offered), facts={**known.facts, **facts})
+
+
+def known_scopes(file: File, toolbox: Toolbox) -> KnownScopes:
+    """What halt switches can stop with this configuration."""
+    exchanges = {venue.name for venue in file.venues} | {venue.name for venue in file.ccxt_venues}
+    services = {service.name for service in file.http_services} | {server.name for server in file.mcp_servers}
+    names: dict[str, Iterable[str]] = {
+        "tenant": {file.tenant},
+        "team": {agent.team for agent in file.agents},
+        "agent": {agent.name for agent in file.agents},
+        "tool": {tool.name for tool in toolbox.declarations},
+        "model": {model.name for model in file.models},
+        "venue": exchanges | services,
+        "symbol": {symbol for venue in file.ccxt_venues for symbol in venue.symbols},
+    }
+    symbols = (re.compile(SYMBOL_FORM),) if file.venues else ()
+    return KnownScopes(names={kind: frozenset(known) for kind, known in names.items()}, symbols=symbols)
 
 
 def every_tool() -> PolicyInputs:

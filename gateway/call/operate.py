@@ -10,12 +10,12 @@ from gateway.call.stations import Stations
 from gateway.terms.asks import Unformed
 from gateway.terms.caller import Operator
 from gateway.terms.evidence import OperatorAct
-from gateway.terms.halts import reason_fault, scope_fault
+from gateway.terms.halts import KnownScopes, reason_fault, scope_fault
 from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import Receipt
 from gateway.terms.overview import Halt, HaltStanding
 from gateway.terms.passage import Passage
-from gateway.terms.verdict import Kind, Refusal, RefusedError, malformed
+from gateway.terms.verdict import Kind, Refusal, RefusedError, Violation, malformed
 
 _NO_OPERATOR: Final = Refusal(
     kind=Kind.FORBIDDEN,
@@ -79,9 +79,34 @@ class Switched:
     record: Receipt
 
 
-async def set_halt(at: Stations, passage: Passage, scope: str, reason: str) -> Switched:
-    """Engage a switch; once this returns, nothing of its scope is admitted."""
-    return await _switch(await operating(at, passage, "set_halt", scope), scope, reason, engaged=True)
+async def set_halt(at: Stations, passage: Passage, scope: str, reason: str, *, unknown: bool = False) -> Switched:
+    """Engage a switch; once this returns, nothing of its scope is admitted.
+
+    A scope that no call here can be in is refused, because a misspelled one would stop nothing; `unknown` sets it all
+    the same, as for an instance with another configuration.
+    """
+    call = await operating(at, passage, "set_halt", scope)
+    if not unknown:
+        async with call.recorded():
+            _refuse_unknown(at.scopes, scope)
+    return await _switch(call, scope, reason, engaged=True)
+
+
+def _refuse_unknown(known: KnownScopes, scope: str) -> None:
+    if scope_fault(scope) or known.knows(scope):
+        return
+    near = known.near(scope)
+    meant = f"did you mean {' or '.join(near)}?" if near else "nothing here is called nearly so."
+    told = f"no call of this gateway is in {scope}, so nothing was stopped: {meant}"
+    raise RefusedError(
+        Refusal(
+            kind=Kind.MALFORMED,
+            reason="halt.unknown_scope",
+            sentence=f"{told[0].upper()}{told[1:]} To set it all the same, say that it is unknown"
+            " (`gateway halt set --unknown`); `all` stops everything.",
+            violations=(Violation(field="scope", description=told),),
+        )
+    )
 
 
 async def lift_halt(at: Stations, passage: Passage, scope: str, reason: str) -> Switched:

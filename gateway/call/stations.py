@@ -15,6 +15,7 @@ from gateway.terms.caller import Caller, Credentials, Operator
 from gateway.terms.clock import Clock, IdSource
 from gateway.terms.conversation import Conversation, Routed, TokenCount
 from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
+from gateway.terms.halts import KnownScopes
 from gateway.terms.ids import ModelName, OperationId
 from gateway.terms.latches import Reset
 from gateway.terms.models import Model
@@ -271,3 +272,5 @@ class Stations:
     """Rung when there is something to look after at once."""
     dry_runs_per_minute: int
     """Of each agent."""
+    scopes: KnownScopes
+    """What halt switches can stop here."""

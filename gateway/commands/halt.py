@@ -34,17 +34,18 @@ def halt() -> None:
 @halt.command(name="set")
 @_scope
 @_reason
+@click.option("--unknown", is_flag=True, help="Set it also if the gateway knows nothing that is called so.")
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait until nothing of the scope is open.")
 @remote_options
-def set_(scope: str, reason: str, wait: float, *, as_json: bool, **where: str | None) -> None:
+def set_(scope: str, reason: str, wait: float, *, unknown: bool, as_json: bool, **where: str | None) -> None:
     """Stop new effects of SCOPE, and cancel its open orders.
 
     When this has answered, nothing of SCOPE is sent any more, on any instance; what only reads or cancels goes on. Then
     it waits until the exchange says that no order of SCOPE is open. Exit code 1: some still are; the gateway goes on
-    cancelling.
+    cancelling. A SCOPE in which the gateway knows nothing is refused, for it would stop nothing, unless with --unknown.
     """
     remote = _remote(scope, where)
-    remote.call("SetHalt", {"scope": scope, "reason": reason})
+    remote.call("SetHalt", {"scope": scope, "reason": reason, "unknown": unknown})
     _say(f"{scope} is halted", quiet=as_json)
     ends = time.monotonic() + wait
     standing = _standing(remote, scope)

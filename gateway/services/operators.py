@@ -61,7 +61,7 @@ class OperatorService:
 
     async def set_halt(self, request: SetHaltRequest, passage: Passage) -> SetHaltResponse:
         """See the proto."""
-        switched = await set_halt(self._at, passage, request.scope, request.reason)
+        switched = await set_halt(self._at, passage, request.scope, request.reason, unknown=request.unknown)
         return SetHaltResponse(halt=_switched(switched), record=receipt(switched.record))
 
     async def lift_halt(self, request: LiftHaltRequest, passage: Passage) -> LiftHaltResponse:

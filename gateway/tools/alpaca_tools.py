@@ -34,10 +34,12 @@ PLACE_ORDER_FACTS: Final[FactTypes] = {
 
 Schema = Mapping[str, object]
 
+SYMBOL_FORM: Final = r"[A-Z]{1,5}(\.[A-Z])?"
+
 _SYMBOL: Final[Schema] = {
     "type": "string",
     "description": "The ticker symbol, in capital letters.",
-    "pattern": r"^[A-Z]{1,5}(\.[A-Z])?$",
+    "pattern": f"^{SYMBOL_FORM}$",
     "maxLength": 7,
 }
 _ORDER_ID: Final[Schema] = {

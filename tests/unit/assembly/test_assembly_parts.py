@@ -3,7 +3,7 @@
 import pytest
 from made_settings import ROOT, made
 
-from gateway.assembly.parts import AssemblyError, checked, every_tool, parts_of, policy_inputs
+from gateway.assembly.parts import AssemblyError, checked, every_tool, known_scopes, parts_of, policy_inputs
 from gateway.identity.token import Claims
 from gateway.settings.faults import SettingsError
 from gateway.terms.money import Unit
@@ -63,6 +63,26 @@ def test_what_the_rules_are_about_needs_no_secrets_and_is_what_serve_offers(tmp_
     assert inputs == every_tool()
     assert inputs.tools == parts.toolbox.declarations
     assert inputs.facts == parts.toolbox.fact_types
+
+
+def test_what_a_halt_can_stop_is_what_is_configured(tmp_path):
+    settings = made(tmp_path)
+    parts = parts_of(settings)
+    known, file = known_scopes(settings.file, parts.toolbox), settings.file
+    for scope in (
+        "all",
+        f"tenant:{file.tenant}",
+        f"agent:{file.agents[0].name}",
+        f"team:{file.agents[0].team}",
+        f"venue:{file.venues[0].name}",
+        f"model:{file.models[0].name}",
+        "tool:place_order",
+        "symbol:AAPL",
+        "symbol:BRK.B",
+    ):
+        assert known.knows(scope), scope
+    for scope in ("agent:nobody", "venue:all", "symbol:aapl", "symbol:BTC/USDT", "tool:all", "role:trader"):
+        assert not known.knows(scope), scope
 
 
 def test_a_check_tells_what_it_found_and_no_secret(tmp_path):

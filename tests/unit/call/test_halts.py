@@ -34,7 +34,7 @@ async def whole(around, tmp_path):
 
 
 def halt(whole, scope="all", reason="drill"):
-    return set_halt(whole.stations, whole.passage("oncall"), scope, reason)
+    return set_halt(whole.stations, whole.passage("oncall"), scope, reason, unknown=True)
 
 
 def lift(whole, scope="all"):

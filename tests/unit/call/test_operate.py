@@ -4,7 +4,7 @@ import pytest
 from served import served
 from whole import MARKET_BUY, agent, refusal, world
 
-from gateway.call.operate import lift_halt, set_halt
+from gateway.call.operate import lift_halt, list_halts, set_halt
 from gateway.terms.verdict import Kind
 from generated.agentic.gateway.v1 import LiftHaltRequest, SetHaltRequest
 
@@ -88,6 +88,44 @@ async def test_what_has_not_its_form_changes_nothing_and_is_on_record(whole, sco
     assert (await whole.act()).operation.state.final
 
 
+@pytest.mark.parametrize(
+    "scope, near",
+    [
+        ("tool:plce_order", "tool:place_order"),
+        ("tool:PlaceOrder", "tool:place_order"),
+        ("venue:papper", "venue:paper"),
+        ("tenant:acmee", "tenant:acme"),
+        ("agent:tradr", "agent:trader"),
+        ("team:trader", "agent:trader"),
+        ("agent:Trader", "agent:trader"),
+        ("symbol:aapl", "symbol:AAPL"),
+        ("symbol:AAPLUSD", None),
+        ("model:place_order", "tool:place_order"),
+        ("venue:nowhere-near", None),
+    ],
+)
+async def test_a_switch_of_a_scope_that_is_not_there_stops_nothing_and_says_so(whole, scope, near):
+    refused = await refusal(halting(whole, scope))
+    assert (refused.kind, refused.reason) == (Kind.MALFORMED, "halt.unknown_scope")
+    assert (f"did you mean {near}" in refused.sentence) if near else ("did you mean" not in refused.sentence)
+    assert "--unknown" in refused.sentence
+    assert [violation.field for violation in refused.violations] == ["scope"]
+    assert (whole.told("halt"), await list_halts(whole.stations, whole.passage("oncall"))) == ([], ())
+    assert [one["refusal"]["reason"] for one in whole.told("refusal")] == ["halt.unknown_scope"]
+
+
+async def test_what_is_not_known_can_be_halted_all_the_same_and_always_lifted(whole):
+    """Another instance may know it; and nothing keeps an operator from a switch in an emergency."""
+    passage = whole.passage("oncall")
+    switched = await set_halt(whole.stations, passage, "agent:trader-2", "drill", unknown=True)
+    assert switched.halt.engaged
+    await lift_halt(whole.stations, whole.passage("oncall"), "agent:trader-2", "over")
+    [standing] = await list_halts(whole.stations, whole.passage("oncall"))
+    assert (standing.halt.scope, standing.halt.engaged) == ("agent:trader-2", False)
+    refused = await refusal(set_halt(whole.stations, whole.passage("oncall"), "agent", "drill", unknown=True))
+    assert refused.reason == "request.malformed"
+
+
 async def test_operators_and_agents_are_told_apart_on_the_wire(whole):
     async with served(whole) as client:
         heard = await client.call("SetHalt", SetHaltRequest(scope="agent:trader", reason="drill"), caller="trader")
@@ -97,6 +135,12 @@ async def test_operators_and_agents_are_told_apart_on_the_wire(whole):
         assert heard.reply.record.leaf_hash
         refused = await refusal(whole.act(MARKET_BUY))
         assert refused.reason == "halt.engaged"
+        misspelled = SetHaltRequest(scope="agent:tradre", reason="drill")
+        heard = await client.call("SetHalt", misspelled, caller="oncall")
+        assert heard.refused == ("INVALID_ARGUMENT", "halt.unknown_scope", ())
+        misspelled.unknown = True
+        heard = await client.call("SetHalt", misspelled, caller="oncall")
+        assert heard.reply.halt.engaged
         heard = await client.call("LiftHalt", LiftHaltRequest(scope="agent:trader", reason="over"), caller="oncall")
         assert not heard.reply.halt.engaged
     await whole.act(MARKET_BUY)

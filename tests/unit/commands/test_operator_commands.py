@@ -111,6 +111,15 @@ async def test_what_is_still_open_when_the_wait_is_over_is_said(whole, run):
     assert (code, json.loads(out)["open"]) == (1, "1")
 
 
+async def test_a_misspelled_scope_stops_nothing_unless_it_is_said_to_be_unknown(run):
+    words = ("halt", "set", "symbol:aapl", "--reason", "drill", "--wait", "0")
+    code, out, err = await run(*words)
+    assert (code, out) == (1, "")
+    assert "nothing was stopped: did you mean symbol:AAPL?" in " ".join(err.split())
+    code, out, _ = await run(*words, "--unknown")
+    assert (code, out.splitlines()[0]) == (0, "symbol:aapl is halted")
+
+
 async def test_an_agent_is_refused_and_told_why(run):
     code, out, err = await run("halt", "set", "all", "--reason", "please", caller="trader")
     assert (code, out) == (1, "")

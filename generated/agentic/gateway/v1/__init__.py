@@ -1752,6 +1752,11 @@ class SetHaltRequest(betterproto2.Message):
     Why; told to those who are refused, and kept. 1 to 500 visible characters.
     """
 
+    unknown: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Set it also if the gateway knows nothing in this scope, as where instances differ in their configuration.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "SetHaltRequest", SetHaltRequest)
 

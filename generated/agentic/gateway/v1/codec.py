@@ -2413,6 +2413,11 @@ def encode_SetHaltRequest(message: SetHaltRequest, depth: int = MAX_DEPTH) -> by
                 SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.SetHaltRequest.reason"),
                 body,
             )
+        value = message.unknown
+        if type(value) is not bool:
+            raise wrong_type(value, "bool", "agentic.gateway.v1.SetHaltRequest.unknown")
+        if value:
+            out += (b"\x18", SIZE[value])
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.SetHaltRequest", error) from None
     return b"".join(out)
@@ -6772,9 +6777,11 @@ def read_SetHaltRequest(
     if seen is None:
         f_scope = ""
         f_reason = ""
+        f_unknown = False
     else:
         f_scope = seen.scope
         f_reason = seen.reason
+        f_unknown = seen.unknown
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.SetHaltRequest", at, depth)
@@ -6806,7 +6813,9 @@ def read_SetHaltRequest(
                 at += 1
                 if number > 127:
                     number, at = long_varint(data, at, number)
-                if tag < 8:
+                if tag == 24:
+                    f_unknown = number != 0
+                elif tag < 8:
                     raise field_zero("agentic.gateway.v1.SetHaltRequest", at)
             else:
                 at = skip(data, at, tag, depth, "agentic.gateway.v1.SetHaltRequest")
@@ -6814,7 +6823,7 @@ def read_SetHaltRequest(
         raise unreadable("agentic.gateway.v1.SetHaltRequest", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.SetHaltRequest", tag, end)
-    return SetHaltRequest(f_scope, f_reason)
+    return SetHaltRequest(f_scope, f_reason, f_unknown)
 
 
 def decode_SetHaltRequest(data: bytes) -> SetHaltRequest:

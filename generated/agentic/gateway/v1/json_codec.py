@@ -694,6 +694,7 @@ fields_SafetySetting: dict[str, int] = {
 fields_SetHaltRequest: dict[str, int] = {
     "scope": 1,
     "reason": 2,
+    "unknown": 4,
 }
 fields_SetHaltResponse: dict[str, int] = {
     "halt": 1,
@@ -2952,6 +2953,11 @@ def write_SetHaltRequest(message: SetHaltRequest, depth: int) -> str:
         value = text(value, "agentic.gateway.v1.SetHaltRequest.reason")
     if value:
         out.append(f'"reason":{quote(value)}')
+    value = message.unknown
+    if type(value) is not bool:
+        raise wrong_type(value, "bool", "agentic.gateway.v1.SetHaltRequest.unknown")
+    if value:
+        out.append(f'"unknown":{TRUTH[value]}')
     return "{" + ",".join(out) + "}"
 
 
@@ -5744,6 +5750,7 @@ def read_SetHaltRequest(found: object, depth: int, room: list[int]) -> SetHaltRe
         raise too_large(depth)
     f_scope = ""
     f_reason = ""
+    f_unknown = False
     done = 0
     key = ""
     try:
@@ -5758,10 +5765,12 @@ def read_SetHaltRequest(found: object, depth: int, room: list[int]) -> SetHaltRe
                 f_scope = as_text(value)
             elif field == 2:
                 f_reason = as_text(value)
+            elif field == 4:
+                f_unknown = as_bool(value)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return SetHaltRequest(f_scope, f_reason)
+    return SetHaltRequest(f_scope, f_reason, f_unknown)
 
 
 def decode_SetHaltRequest(data: bytes | str, size_max: int = MAX_SIZE) -> SetHaltRequest:
