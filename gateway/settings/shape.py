@@ -25,6 +25,13 @@ def shaped(raw: object) -> tuple[File | None, list[str]]:
         return None, faults or [str(error)]
 
 
+_PLAIN: Final[Mapping[type, str]] = {
+    int: "write a whole number, without quotes",
+    bool: "write true or false, without quotes",
+}
+"""What is to be written where a value is of another kind."""
+
+
 def _value_faults(value: object, kind: object, place: str) -> Iterator[str]:
     """The faults of a value that should be of this kind, and of all that is in it."""
     origin = get_origin(kind)
@@ -40,12 +47,9 @@ def _value_faults(value: object, kind: object, place: str) -> Iterator[str]:
     elif origin is Literal:
         if value not in get_args(kind):
             yield f"{place}: write one of {', '.join(map(repr, get_args(kind)))}"
-    elif kind is int:
-        if type(value) is not int:
-            yield f"{place}: write a whole number, without quotes"
-    elif not isinstance(value, str):
-        yield f"{place}: write a text in quotes"
-    elif not value.isprintable() or len(value) > TEXT_LENGTH_MAX:
+    elif isinstance(kind, type) and type(value) is not kind:
+        yield f"{place}: {_PLAIN.get(kind, 'write a text in quotes')}"
+    elif isinstance(value, str) and not (value.isprintable() and len(value) <= TEXT_LENGTH_MAX):
         yield f"{place}: write one line of at most {TEXT_LENGTH_MAX} visible characters"
 
 

@@ -41,7 +41,14 @@ def test_the_example_is_read_whole():
 def test_the_example_says_what_is_in_force_without_it():
     """Whoever leaves the guards out has them all the same."""
     example = msgspec.toml.decode(TEXT, type=File).limits["desk"]
-    guards = ("duplicate_window_ms", "messages_per_minute", "message_burst", "cancel_reserve", "repeats_max")
+    guards = (
+        "short_sales",
+        "duplicate_window_ms",
+        "messages_per_minute",
+        "message_burst",
+        "cancel_reserve",
+        "repeats_max",
+    )
     for field in (*guards, "repeats_window_ms", "barrier_gamma_bps", "barrier_window_ms"):
         assert getattr(example, field) == getattr(LEAST, field)
 
@@ -52,6 +59,8 @@ def test_only_a_written_word_turns_a_guard_off():
     assert profile.repeats is not None
     assert profile.barrier is not None
     assert profile.duplicate_window_ms > 0
+    assert not profile.short_sales
+    assert limit_profile("p", msgspec.structs.replace(LEAST, short_sales=True), FirmTable()).short_sales
     off = msgspec.structs.replace(LEAST, repeats_max=0, barrier_gamma_bps=10_000, duplicate_window_ms=0)
     profile = limit_profile("p", off, FirmTable())
     assert (profile.repeats, profile.barrier, profile.duplicate_window_ms) == (None, None, 0)

@@ -31,6 +31,8 @@ def test_the_example_is_accepted(tmp_path):
         ('tenant = "acme"', "tenant = 1979-05-27", "tenant: write a text in quotes"),
         ('amount = "500"', "amount = 500", "budgets#1.amount: write a text in quotes"),
         ("collar_bps = 500", 'collar_bps = "500"', "limits.desk.collar_bps: write a whole number, without quotes"),
+        ("short_sales = false", 'short_sales = "yes"', "limits.desk.short_sales: write true or false, without quotes"),
+        ("short_sales = false", "short_sales = 1", "limits.desk.short_sales: write true or false, without quotes"),
         ("collar_bps = 500", "collar_bps = true", "limits.desk.collar_bps: write a whole number, without quotes"),
         ("collar_bps = 500", "collar_bps = 500.0", "limits.desk.collar_bps: write a whole number, without quotes"),
         ('models = ["flash", "pro"]', 'models = "flash"', "agents.trader.models: write a list such as"),
