@@ -181,6 +181,7 @@ def _http_tool(table: HttpToolTable) -> "HttpTool":
         key_member=table.key_member,
         lookup_operation=table.lookup_operation,
         lookup_argument=table.lookup_argument,
+        lookup_found=table.lookup_found,
         timeout_ms=table.timeout_ms,
         cost=scaled(table.cost_usd, MICRO),
         redacted=frozenset(table.redacted),

@@ -60,6 +60,8 @@ class HttpToolTable(Table, frozen=True, kw_only=True):
     key_member: str = ""
     lookup_operation: str = ""
     lookup_argument: str = ""
+    lookup_found: str = ""
+    """A JSON pointer: where its answer holds our key."""
     timeout_ms: int = 10_000
     cost_usd: str = "0"
     redacted: list[str] = []

@@ -38,7 +38,8 @@ from gateway.tools.deadline import Deadline
 from gateway.tools.egress import guard_of, guarded_session
 from gateway.tools.http_binding import Bound, bound_tools
 from gateway.tools.http_config import HttpService
-from gateway.tools.http_outcomes import Answers
+from gateway.tools.http_lookup import denies, shows
+from gateway.tools.http_outcomes import REPLY_LOST, Answers
 from gateway.tools.openapi import Operation
 from gateway.tools.openapi_request import Call, UnencodableError, call_of, written
 from gateway.tools.roundtrip import NoAnswer, Outgoing, Patience, Received, round_trip
@@ -48,6 +49,9 @@ SENDING_SHARE: Final = 0.7
 
 CLOCKS_APART_MS: Final = 5_000
 """How far the clocks of two instances may be apart."""
+
+_TAKEN: Final = frozenset({409, 422})
+"""What services answer to a key that they have seen."""
 
 _NOBODY: Final = Unknowable(
     failure=Failure(reason="tool.no_look_up", message="The service cannot be asked what became of a call.")
@@ -125,37 +129,47 @@ class HttpTools:
         share = 1.0 if bound.lookup is None else SENDING_SHARE
         reply = await self._send(ask.tool, outgoing, deadline.left_s(share))
         outcome = self._answers.outcome(ask.tool, bound.tool.cost, reply)
-        if isinstance(outcome, Unknown) and bound.lookup is not None:
-            return await self._looked_up(bound, reservation.key, deadline) or outcome
-        return outcome
+        if bound.lookup is None or not _may_be_there(reply, outcome):
+            return outcome
+        return await self._cleared_up(bound, self._our_key(reservation.key), outcome, deadline)
 
     async def look(self, watched: Watched) -> Finding:
         """See `Backend`: ask by our key. "Not found" is proof only after the time in which it may still arrive."""
         bound = self._tools.get((ToolName(watched.operation.key.tool), watched.operation.version))
         if bound is None or bound.lookup is None:
             return _NOBODY
-        tool = bound.declaration
-        reply = await self._shown(bound, watched.memo.decode(), Deadline(self._clock, tool.timeout_ms))
-        outcome = self._answers.outcome(tool, bound.tool.cost, reply)
-        if isinstance(outcome, Succeeded):
-            return outcome
+        tool, key = bound.declaration, watched.memo.decode()
+        reply = await self._asked(bound, bound.lookup, key, Deadline(self._clock, tool.timeout_ms))
+        found = self._found(bound, key, reply)
+        if found is not None:
+            return found
         window_ms = tool.timeout_ms + self._service.acceptance_ms + CLOCKS_APART_MS
         late = self._clock.unix_us() - watched.operation.created_unix_us > window_ms * 1_000
-        return _NEVER_ARRIVED if late and isinstance(reply, Received) and reply.status == 404 else _NOT_YET
+        return _NEVER_ARRIVED if late and denies(bound.lookup, bound.tool.lookup_argument, reply) else _NOT_YET
 
-    async def _looked_up(self, bound: Bound, key: OperationKey, deadline: Deadline) -> Outcome | None:
-        """What our key made, if the service shows it. "Not found" right after a lost reply proves nothing."""
-        reply = await self._shown(bound, self._our_key(key), deadline)
+    async def _cleared_up(self, bound: Bound, key: str, outcome: Outcome, deadline: Deadline) -> Outcome:
+        """What our key made, if the service shows it.
+
+        "Not found" right after a lost reply proves nothing; after a refusal it proves that this was one.
+        """
+        if bound.lookup is None:
+            return outcome
+        reply = await self._asked(bound, bound.lookup, key, deadline)
+        found = self._found(bound, key, reply)
+        if found is not None:
+            return found
+        proven = isinstance(outcome, Unknown) or denies(bound.lookup, bound.tool.lookup_argument, reply)
+        return outcome if proven else REPLY_LOST
+
+    def _found(self, bound: Bound, key: str, reply: Received | NoAnswer) -> Succeeded | None:
+        if not shows(bound.tool, key, reply):
+            return None
         found = self._answers.outcome(bound.declaration, bound.tool.cost, reply)
         return found if isinstance(found, Succeeded) else None
 
-    async def _shown(self, bound: Bound, key: str, deadline: Deadline) -> Received | NoAnswer:
-        if bound.lookup is None:
-            raise LookupError(f"{bound.tool.name} has no look-up")
-        call = call_of(bound.lookup, {bound.tool.lookup_argument: key})
-        return await round_trip(
-            self._reads, self._outgoing(bound.lookup, call, _Key()), self._patience(deadline.left_s())
-        )
+    async def _asked(self, bound: Bound, lookup: Operation, key: str, deadline: Deadline) -> Received | NoAnswer:
+        call = call_of(lookup, {bound.tool.lookup_argument: key})
+        return await round_trip(self._reads, self._outgoing(lookup, call, _Key()), self._patience(deadline.left_s()))
 
     async def _send(self, tool: ToolDeclaration, outgoing: Outgoing, total_s: float) -> Received | NoAnswer:
         if tool.effect is Effect.READ:
@@ -206,6 +220,15 @@ class _Key:
     header: str = ""
     member: str = ""
     value: str = ""
+
+
+def _may_be_there(reply: Received | NoAnswer, outcome: Outcome) -> bool:
+    """Whether only a look-up can say more: nobody knows, or it is refused as something that is there already.
+
+    Whatever stands between may have sent our one request twice; the second is refused because of the first.
+    """
+    taken = isinstance(reply, Received) and reply.status in _TAKEN
+    return isinstance(outcome, Unknown) or taken
 
 
 def _unencodable(error: UnencodableError) -> Refusal:

@@ -10,6 +10,7 @@ from gateway.terms.asks import Idempotency, ToolDeclaration
 from gateway.terms.strict_json import JsonValue
 from gateway.tools.declarations import Draft, declared, described
 from gateway.tools.http_config import HttpService, HttpTool
+from gateway.tools.http_lookup import names_one_thing, pointer_fault
 from gateway.tools.openapi import (
     BODY,
     HEADER,
@@ -100,11 +101,21 @@ def _lookup_faults(tool: HttpTool, lookup: Operation | None) -> Iterator[str]:
     if (tool.idempotency is Idempotency.LOOKUP) != (lookup is not None):
         yield 'a lookup_operation belongs to idempotency "lookup", and the other way round'
     if lookup is None:
+        if tool.lookup_found:
+            yield "lookup_found says nothing without a lookup_operation: leave it out"
         return
+    if tool.lookup_found and (fault := pointer_fault(tool.lookup_found)):
+        yield fault
     argument = next((one for one in lookup.parameters if one.argument == tool.lookup_argument), None)
     needed = _required(lookup.schema) - {tool.lookup_argument}
     if lookup.method != "GET" or argument is None or needed or argument.position not in {PATH, QUERY, HEADER}:
         yield f"the look-up {lookup.id} must be a GET whose only needed argument is lookup_argument"
+    elif not tool.lookup_found and not names_one_thing(lookup, tool.lookup_argument):
+        yield (
+            f"an answer of the look-up {lookup.id} does not prove that something was found: set lookup_found to the "
+            "member of it that then holds our key (a JSON pointer such as /refunds/0/reference), or take an operation "
+            "whose path ends with lookup_argument"
+        )
 
 
 def _offered(operation: Operation, key_member: str) -> dict[str, JsonValue]:

@@ -61,6 +61,8 @@ class HttpTool:
     """The operation that shows what our key made."""
     lookup_argument: str = ""
     """Its argument for our key."""
+    lookup_found: str = ""
+    """A JSON pointer to the member of its answer that holds our key, if it shows what our key made."""
     timeout_ms: int = 10_000
     cost: int = 0
     """Of one call, in millionths of a US dollar."""

@@ -4,11 +4,13 @@ import copy
 import json
 from dataclasses import replace
 
-from toolcases import CALLER
+from toolcases import CALLER, asked, nothing_counted, reserved, says
 
+from gateway.terms.aftercare import Watched
 from gateway.terms.asks import Effect, Idempotency
 from gateway.terms.clock import SystemClock, SystemIds
-from gateway.terms.ids import ToolName
+from gateway.terms.ids import OperationId, ToolName
+from gateway.terms.operations import Demand, Operation, OperationKey, State
 from gateway.tools.http import HttpTools
 from gateway.tools.http_config import Credential, HttpService, HttpTool
 from gateway.tools.tightening import Bounds
@@ -57,6 +59,12 @@ DOCUMENT = {
                 "summary": "Writes a note.",
                 "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Note"}}}},
             },
+        },
+        "/v1/references/{reference}/events": {
+            "get": {
+                "operationId": "refundEvents",
+                "parameters": [{"name": "reference", "in": "path", "required": True, "schema": TEXT}],
+            }
         },
         "/v1/references/{reference}": {
             "get": {
@@ -159,3 +167,35 @@ def offered(**changed):
 
 def toolbox_of(backend):
     return Toolbox([backend], SystemIds())
+
+
+def status(code, words="no such order"):
+    return says({"detail": words}, code)
+
+
+async def act(tools, tool, arguments, key="key-1"):
+    ask = asked(tools, tool, arguments, key, SERVED)
+    demand = tools.demand(SERVED, ask, await tools.facts(SERVED, ask, nothing_counted))
+    assert isinstance(demand, Demand), demand
+    return await tools.execute(reserved(ask, demand.claims, SERVED))
+
+
+def watched(tools, ask, memo, age_ms):
+    """The operation of this call as the ledger gives it out, created so long ago."""
+    key = OperationKey(tenant=SERVED.tenant, principal=SERVED.principal, tool=ask.name, key=ask.key)
+    operation = Operation(
+        id=OperationId("op-1"),
+        key=key,
+        version=ask.tool.version,
+        fingerprint=ask.digest,
+        state=State.RECONCILING,
+        result=b"",
+        failure=None,
+        rules=(),
+        policy_hash="",
+        intent=reserved(ask).intent,
+        outcome=None,
+        created_unix_us=SystemClock().unix_us() - age_ms * 1_000,
+        lease_until_unix_us=0,
+    )
+    return Watched(operation=operation, memo=memo, held=(), looks=0, withdraw=False, fence=2)
