@@ -131,6 +131,7 @@ def _mcp_tool(table: McpToolTable) -> "McpTool":
 
     return McpTool(
         tool=table.tool,
+        errors_are_final=table.errors_are_final,
         name=table.name,
         version=table.version,
         pin=table.pin,

@@ -109,6 +109,8 @@ class McpToolTable(Table, frozen=True, kw_only=True):
     description: str = ""
     effect: Literal["read", "reversible", "irreversible"] = "irreversible"
     idempotency: Literal["natural", "none"] = "none"
+    errors_are_final: bool = False
+    """It has done nothing when it answers with an error."""
     timeout_ms: int = 10_000
     cost_usd: str = "0"
     redacted: list[str] = []
@@ -116,6 +118,8 @@ class McpToolTable(Table, frozen=True, kw_only=True):
     def faults(self) -> Iterator[str]:
         """See `Table`."""
         yield from _tool_faults(self)
+        if self.errors_are_final and self.effect == "read":
+            yield "errors_are_final: says nothing of a tool that only reads: leave it out"
 
 
 class McpServerTable(Table, frozen=True, kw_only=True):

@@ -112,7 +112,7 @@ class McpTools:
         tool = self._of(ask.tool)
         deadline = Deadline(self._clock, ask.tool.timeout_ms)
         reply = await self._client.call(tool.tool, thawed(ask.arguments), deadline)
-        return self._answers.outcome(ask.tool, tool.cost, reply)
+        return self._answers.outcome(ask.tool, tool, reply)
 
     async def look(self, watched: Watched) -> Finding:
         """See `Backend`: there is nobody to ask."""

@@ -33,6 +33,8 @@ class McpTool:
     """Instead of the server's."""
     effect: Effect = Effect.IRREVERSIBLE
     idempotency: Idempotency = Idempotency.NONE
+    errors_are_final: bool = False
+    """The operator knows that it has done nothing when it answers with an error (`isError`) or asks for more."""
     timeout_ms: int = 10_000
     cost: int = 0
     """Of one call, in millionths of a US dollar."""

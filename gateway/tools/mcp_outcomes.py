@@ -1,18 +1,21 @@
 """What an answer of an MCP server says about an effect.
 
-`isError` is the tool's own definite answer: it ran, and says that it failed. Errors of JSON-RPC that come before a tool
-is run are definite too; all others, and a lost reply, may stand for something that happened.
+Errors of JSON-RPC that come before a tool is run are definite. `isError` says that the tool ran into an error, and MCP
+has no word for whether that was before its effect or after: servers tell wrong arguments and a timeout of what they
+call the same way. So for a tool with an effect it is no proof that nothing happened, and neither is a question back,
+unless the operator says of the tool that it is (`errors_are_final`). All other errors, and a lost reply, never are.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.terms.asks import ToolDeclaration
+from gateway.terms.asks import Effect, ToolDeclaration
 from gateway.terms.money import Unit
-from gateway.terms.operations import Failed, Failure, Outcome
+from gateway.terms.operations import Failed, Failure, Outcome, Unknown
 from gateway.terms.strict_json import JsonValue
 from gateway.tools.http_outcomes import REPLY_LOST, UNREADABLE, charges_of, indefinite, not_sent, succeeded
+from gateway.tools.mcp_config import McpTool
 from gateway.tools.mcp_wire import Garbled, HttpFailed, Replied, Reply, RpcFailed
 from gateway.tools.roundtrip import NoAnswer
 from gateway.tools.words import harmless, scrubbed
@@ -21,6 +24,7 @@ _BEFORE_THE_TOOL: Final = frozenset({-32700, -32600, -32601, -32602, -32020, -32
 """Parse error, invalid request, no such method, invalid params, and what the protocol of 2026-07-28 adds of headers,
 capabilities and versions."""
 _INDEFINITE: Final = frozenset({408, 425, 499})
+_NO_PROOF: Final = "Nobody knows whether something of it happened before."
 
 Charges = tuple[tuple[Unit, int], ...]
 
@@ -32,13 +36,14 @@ class McpAnswers:
     server: str
     secrets: tuple[str, ...]
 
-    def outcome(self, tool: ToolDeclaration, cost: int, reply: Reply) -> Outcome:
-        """What a reply to a call of this tool says about its effect."""
-        charges = charges_of(cost)
+    def outcome(self, tool: ToolDeclaration, said: McpTool, reply: Reply) -> Outcome:
+        """What a reply to a call of this tool says about its effect; `said` is what the operator says of the tool."""
+        charges = charges_of(said.cost)
         if isinstance(reply, NoAnswer):
             return not_sent(reply) or indefinite(tool, charges, REPLY_LOST)
         if isinstance(reply, Replied):
-            return self._replied(tool, charges, reply.result)
+            final = said.errors_are_final or tool.effect is Effect.READ
+            return _as_final(self._replied(tool, charges, reply.result), final=final)
         lost = UNREADABLE if isinstance(reply, Garbled) else REPLY_LOST
         return self._definite(reply, charges) or indefinite(tool, charges, lost)
 
@@ -76,6 +81,14 @@ class McpAnswers:
 
     def _harmless(self, text: str) -> str:
         return harmless(text, self.secrets)
+
+
+def _as_final(outcome: Outcome, *, final: bool) -> Outcome:
+    """What the tool itself says in the way of a failure counts as one only where that is final."""
+    if final or not isinstance(outcome, Failed):
+        return outcome
+    failure = outcome.failure
+    return Unknown(failure=Failure(reason=failure.reason, message=f"{_NO_PROOF} {failure.message}"))
 
 
 def _block(block: JsonValue) -> dict[str, JsonValue]:

@@ -142,10 +142,13 @@ async def test_a_call_gives_what_the_tool_gave(running):
     assert all(headers.get("accept-encoding") == "identity" for _, headers in service.requests)
 
 
-async def test_a_tool_that_fails_says_so_definitely(running):
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_tool_that_fails_says_so_and_the_operator_whether_that_is_final(running, final):
     _, station = running
+    backend = station.toolbox._backends[0]
+    backend._tools = {key: replace(tool, errors_are_final=final) for key, tool in backend._tools.items()}
     outcome = await station.act("crm_fail", {"why": f"no\x1b[31m money {SECRET}"})
-    assert isinstance(outcome, Failed), outcome
+    assert isinstance(outcome, Failed if final else Unknown), outcome
     assert outcome.failure.reason == "tool.error"
     assert "it failed: no [31m money [removed]" in outcome.failure.message
 

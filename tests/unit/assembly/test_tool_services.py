@@ -6,8 +6,10 @@ import pytest
 from made_settings import VARIABLES, made
 
 from gateway.assembly.parts import AssemblyError, parts_of, policy_inputs
+from gateway.assembly.tool_services import _http_tool, _mcp_tool
 from gateway.settings.faults import SettingsError
 from gateway.settings.reading import read_settings
+from gateway.settings.tool_tables import HttpToolTable, McpToolTable
 
 SERVICES = """
 [[http_services]]
@@ -64,6 +66,14 @@ def test_services_stand_beside_the_exchange(tmp_path):
     assert "place_order" in names
     assert len(parts.services) == 2
     assert policy_inputs(read.file, read.base).tools == parts.toolbox.declarations
+
+
+def test_what_the_operator_says_of_proofs_reaches_the_tools():
+    looked_up = {"idempotency": "lookup", "key_header": "K", "lookup_operation": "find", "lookup_argument": "q"}
+    http = _http_tool(HttpToolTable(operation="o", name="n", **looked_up, lookup_found="/a/0/q"))
+    assert (http.lookup_operation, http.lookup_argument, http.lookup_found) == ("find", "q", "/a/0/q")
+    for final in (False, True):
+        assert _mcp_tool(McpToolTable(tool="t", name="n", errors_are_final=final)).errors_are_final is final
 
 
 def test_a_document_that_is_not_there_is_named(tmp_path):

@@ -8,6 +8,7 @@ from example_file import TEXT, VARIABLES, faults
 
 from gateway.settings.file import File
 from gateway.settings.reading import read_settings
+from gateway.settings.tool_tables import McpToolTable
 
 SECRETS = {"REFUNDS_CALL_KEY": "c" * 32, "REFUNDS_TOKEN": "refunds-token", "TICKETS_TOKEN": "tickets-token"}
 
@@ -60,6 +61,8 @@ def test_the_documented_services_are_good(tmp_path):
         ('document = "refunds.openapi.json"', 'document = ""', "document: is empty"),
         ('pins = "tickets.pins.json"', 'pins = ""', "pins: is empty"),
         ('protocol = "2025-11-25"', 'protocol = "2024-11-05"', "write one of"),
+        ("errors_are_final = false", 'errors_are_final = "yes"', "errors_are_final: write true or false"),
+        ("errors_are_final = false", "errors_are_final = 1", "errors_are_final: write true or false"),
         ("timeout_ms = 10000", "timeout_ms = 0", "write 1 to 300000"),
         ("timeout_ms = 10000", "retries = 3", "is not known here"),
     ],
@@ -67,6 +70,12 @@ def test_the_documented_services_are_good(tmp_path):
 def test_a_fault_says_what_to_write(tmp_path, old, new, sentence):
     told = faults(tmp_path, changed(old, new), **SECRETS)
     assert any(sentence in fault for fault in told), told
+
+
+def test_a_reading_tool_needs_no_word_about_its_errors():
+    (told,) = McpToolTable(tool="t", name="n", effect="read", errors_are_final=True).faults()
+    assert told == "errors_are_final: says nothing of a tool that only reads: leave it out"
+    assert list(McpToolTable(tool="t", name="n", errors_are_final=True).faults()) == []
 
 
 def test_a_key_for_calls_must_be_long(tmp_path):

@@ -11,6 +11,8 @@ from toolcases import resets
 
 from gateway.terms.asks import Effect
 from gateway.terms.clock import SystemClock
+from gateway.terms.money import Unit
+from gateway.terms.operations import Failed, Unknown
 from gateway.tools.declarations import Draft, declared
 from gateway.tools.egress import guard_of, guarded_session
 from gateway.tools.http_config import Credential
@@ -280,10 +282,38 @@ def declaration(effect):
     )
 
 
+def answered(effect, reply, **said):
+    """What an answer says of a tool with this effect, of which the operator says no more than this."""
+    return McpAnswers(server="crm", secrets=()).outcome(declaration(effect), McpTool(tool="t", name="t", **said), reply)
+
+
+TIMED_OUT = Replied(result={"content": [{"type": "text", "text": "the bank did not answer"}], "isError": True})
+ASKS_BACK = Replied(result={"content": [], "resultType": "input_required"})
+
+
+@pytest.mark.parametrize("effect", ["irreversible", "reversible"])
+@pytest.mark.parametrize(
+    "reply, reason, words",
+    [(TIMED_OUT, "tool.error", "the bank did not answer"), (ASKS_BACK, "tool.needs_input", "it did not end")],
+)
+def test_a_tools_own_error_proves_nothing_unless_the_operator_says_so(effect, reply, reason, words):
+    unknown = answered(effect, reply)
+    assert isinstance(unknown, Unknown)
+    assert unknown.failure.reason == reason
+    assert unknown.failure.message.startswith("Nobody knows whether something of it happened before. The tool")
+    assert words in unknown.failure.message
+    failed = answered(effect, reply, errors_are_final=True, cost=7)
+    assert isinstance(failed, Failed)
+    assert (failed.failure.reason, dict(failed.charges)) == (reason, {Unit.CALLS: 1, Unit.COST: 7})
+    garbled = answered(effect, Replied(result={"content": "x"}), errors_are_final=True)
+    assert isinstance(garbled, Unknown)
+
+
 @pytest.mark.parametrize(
     "reply, effect, reason",
     [
-        (Replied(result={"content": [], "resultType": "input_required"}), "irreversible", "tool.needs_input"),
+        (Replied(result={"content": [], "resultType": "input_required"}), "read", "tool.needs_input"),
+        (Replied(result={"content": [], "isError": True}), "read", "tool.error"),
         (Replied(result={"content": [], "resultType": "task"}), "irreversible", "upstream.reply_unreadable"),
         (Replied(result={"content": "x"}), "irreversible", "upstream.reply_unreadable"),
         (Replied(result={"content": [], "isError": "no"}), "irreversible", "upstream.reply_unreadable"),
@@ -301,7 +331,7 @@ def declaration(effect):
     ],
 )
 def test_an_answer_says_no_more_than_it_means(reply, effect, reason):
-    outcome = McpAnswers(server="crm", secrets=()).outcome(declaration(effect), 0, reply)
+    outcome = answered(effect, reply)
     assert outcome.failure.reason == reason
     unknown = reason.startswith("upstream.reply") and Effect(effect) is not Effect.READ
     assert type(outcome).__name__ == ("Unknown" if unknown else "Failed")
@@ -309,7 +339,7 @@ def test_an_answer_says_no_more_than_it_means(reply, effect, reason):
 
 def test_only_texts_are_told():
     content = [{"type": "image", "data": "AAAA"}, {"type": "text", "text": "x"}, 7, {"type": "text", "text": 8}]
-    outcome = McpAnswers(server="crm", secrets=()).outcome(declaration("read"), 0, Replied(result={"content": content}))
+    outcome = answered("read", Replied(result={"content": content}))
     assert json.loads(outcome.result)["content"] == [
         {"type": "image", "omitted": True},
         {"type": "text", "text": "x"},
