@@ -12,20 +12,23 @@ import msgspec
 from gateway.terms.aftercare import Finding, NotYet, Unknowable, Watched
 from gateway.terms.clock import CLOCKS_APART_US, Clock
 from gateway.terms.money import MicroUsd, NanoUnits, Unit
-from gateway.terms.operations import Failed, Failure, Unknown
+from gateway.terms.operations import Failed, Failure, Outcome, Unknown
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_orders import (
     Orders,
     OrderTerms,
     Placing,
+    absent,
     accepted,
     by_cancel,
     by_client_order_id,
     by_order_id,
+    open_under,
     reduces,
 )
 from gateway.tools.alpaca_rest import Answer, Reply, Rest
-from gateway.tools.alpaca_results import ONE_CALL, has_error_form
+from gateway.tools.alpaca_results import ONE_CALL
+from gateway.tools.alpaca_wire import VenueOrder
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
 
@@ -65,7 +68,7 @@ class OrderMemo(msgspec.Struct, frozen=True, kw_only=True, tag_field="memo", tag
     """In millionths of a dollar."""
 
     def placing(self, watched: Watched) -> Placing:
-        """The order as it was placed."""
+        """The order as it was placed. Raises ValueError for a memo that is none."""
         terms = OrderTerms(
             symbol=self.symbol,
             side=Side(self.side),
@@ -75,7 +78,11 @@ class OrderMemo(msgspec.Struct, frozen=True, kw_only=True, tag_field="memo", tag
             limit_price=MicroUsd(self.limit_price),
         )
         return Placing(
-            terms=terms, client_id=self.client_id, held=_held_at_first(watched), reduces=reduces(watched.held)
+            terms=terms,
+            client_id=self.client_id,
+            held=_held_at_first(watched),
+            reduces=reduces(watched.held),
+            begun_unix_us=watched.operation.created_unix_us,
         )
 
 
@@ -129,16 +136,14 @@ class Aftercarer:
     async def _order(self, watched: Watched, placing: Placing, deadline: Deadline) -> Finding:
         request = by_client_order_id(placing.client_id)
         reply = await self._rest.call(request, deadline.left_s(0.3))
-        order = accepted(reply)
-        if order is not None and watched.withdraw and not order.ended and placing.terms.are_of(order):
-            # Whatever it answers, the order itself tells what came of it.
-            await self._rest.call(by_cancel(order.id), deadline.left_s(0.5))
+        if watched.withdraw and (open_id := open_under(reply, placing.client_id)):
+            # Under our id it is ours, also with other terms. Whatever this answers, the order tells what came of it.
+            await self._rest.call(by_cancel(open_id), deadline.left_s(0.5))
             reply = await self._rest.call(request, deadline.left_s())
-            order = accepted(reply)
+        order = accepted(reply)
         if order is not None and order.client_order_id == placing.client_id:
-            outcome = self._orders.settled(placing, order)
-            return NotYet(failure=outcome.failure) if isinstance(outcome, Unknown) else outcome
-        if watched.lost and _absent(reply) and self._too_late(watched):
+            return finding(watched, order, self._orders.settled(placing, order))
+        if watched.lost and absent(reply) and self._too_late(watched):
             return NO_SUCH_ORDER
         return _not_yet(reply)
 
@@ -158,13 +163,17 @@ class Aftercarer:
         return self._clock.unix_us() - watched.operation.created_unix_us > window_ms * 1_000
 
 
-def _absent(reply: Reply) -> bool:
-    """Whether the venue itself says that it has no such order."""
-    return isinstance(reply, Answer) and reply.status == 404 and has_error_form(reply)
+def finding(watched: Watched, order: VenueOrder, outcome: Outcome) -> Finding:
+    """What an order under our id came to; where that cannot be said of one that has ended, asking again is no use."""
+    if not isinstance(outcome, Unknown):
+        return outcome
+    if watched.lost and order.ended:
+        return Unknowable(failure=outcome.failure)
+    return NotYet(failure=outcome.failure)
 
 
 def _not_yet(reply: Reply) -> NotYet:
-    if _absent(reply):
+    if absent(reply):
         message = "The venue does not know it yet; it may still accept it."
         return NotYet(failure=Failure(reason="venue.not_found_yet", message=message))
     said = f"answered {reply.status}" if isinstance(reply, Answer) else "did not answer"

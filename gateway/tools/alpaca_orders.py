@@ -19,7 +19,7 @@ from gateway.terms.operations import Failed, Failure, Outcome, Reservation, Succ
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_rest import Answer, Origin, Reply, Request, Rest
 from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members
-from gateway.tools.alpaca_wire import VenueOrder, WireError, micro_down, micro_up, read_order
+from gateway.tools.alpaca_wire import ENDED, ORDER_ID, VenueOrder, WireError, micro_down, micro_up, read_order, unix_us
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
@@ -43,13 +43,25 @@ REPLY_LOST: Final = Unknown(
         message="The venue's reply is lost and a look-up did not find out; nobody knows yet whether it happened.",
     )
 )
+ID_TAKEN: Final = "venue.client_order_id_taken"
 _ID_TAKEN: Final = Failed(
     failure=Failure(
-        reason="venue.client_order_id_taken",
-        message="The venue has another order under this call's order id; this one was not placed.",
+        reason=ID_TAKEN,
+        message="The venue refused this order's id: it has had another order under it since before this call.",
     ),
     charges=ONE_CALL,
 )
+_NOT_AS_SENT: Final = Unknown(
+    failure=Failure(
+        reason="venue.order_not_as_sent",
+        message=(
+            "The venue shows an order under this call's own order id, with other terms than were sent. It may be this "
+            "order as the venue took it, for nobody else makes that id; all stays held, and a person must compare them."
+        ),
+    )
+)
+LONG_BEFORE_US: Final = 60_000_000
+"""An order that the venue had for so long before a call began is not of that call, however its clock runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +122,7 @@ class Orders:
     async def place(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """Send the order once, and say truthfully what is known of it."""
         placing = Placing(
+            begun_unix_us=self._clock.unix_us(),
             terms=OrderTerms.of(ask),
             client_id=client_order_id(self._config.client_order_key, reservation.key),
             held=held_worth(reservation),
@@ -137,9 +150,14 @@ class Orders:
         lookup = await self._rest.call(by_client_order_id(placing.client_id), deadline.left_s())
         order = accepted(lookup)
         if order is not None and order.client_order_id == placing.client_id:
-            return self.settled(placing, order)
-        absent = isinstance(lookup, Answer) and lookup.status == 404 and has_error_form(lookup)
-        if absent and isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
+            duplicate = isinstance(reply, Answer) and self._results.refused(reply).failure.reason == ID_TAKEN
+            return settlement(placing, order, self._results.encoded, duplicate=duplicate)
+        if (
+            absent(lookup)
+            and isinstance(reply, Answer)
+            and reply.status in _REFUSED_UNLESS_FOUND
+            and has_error_form(reply)
+        ):
             return self._results.refused(reply)
         return REPLY_LOST
 
@@ -159,13 +177,16 @@ class Orders:
         if isinstance(reply, Answer) and _refused_at_once(reply):
             return self._results.refused(reply)
         lookup = await self._rest.call(by_order_id(order_id), deadline.left_s())
-        return self._cancel_cleared_up(order_id, reply, accepted(lookup))
+        return self._cancel_cleared_up(order_id, reply, lookup)
 
-    def _cancel_cleared_up(self, order_id: str, reply: Reply, order: VenueOrder | None) -> Outcome:
+    def _cancel_cleared_up(self, order_id: str, reply: Reply, lookup: Reply) -> Outcome:
+        """A refusal stands where the look-up shows that nothing was cancelled: it may be of a second sending."""
+        order = accepted(lookup)
         outcome = None if order is None else self.cancelled(order_id, order)
         if outcome is not None:
             return outcome
-        if isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
+        shown = absent(lookup) or (order is not None and order.id == order_id)
+        if shown and isinstance(reply, Answer) and reply.status in _REFUSED_UNLESS_FOUND and has_error_form(reply):
             return self._results.refused(reply)
         return REPLY_LOST
 
@@ -184,6 +205,12 @@ class Placing:
     """Notional that is held for the whole order; 0 where nothing counts it."""
     reduces: bool
     """Whether it was admitted as one that gives exposure back."""
+    begun_unix_us: int
+    """When the call was begun that places it, or a moment later."""
+
+    def long_after(self, order: VenueOrder) -> bool:
+        """Whether it was begun so long after the venue took that order that it cannot be this one."""
+        return unix_us(order.submitted_at) < self.begun_unix_us - LONG_BEFORE_US
 
     def charges(self, order: VenueOrder) -> tuple[tuple[Unit, int], ...]:
         """What the order costs as it stands: what is filled at its price, what is open at its limit or as held.
@@ -208,10 +235,20 @@ class Placing:
         )
 
 
-def settlement(placing: Placing, order: VenueOrder, encoded: Callable[[Mapping[str, object]], bytes]) -> Outcome:
-    """What an order of our client order id means for the call that placed it, as it stands at the venue."""
+def settlement(
+    placing: Placing, order: VenueOrder, encoded: Callable[[Mapping[str, object]], bytes], *, duplicate: bool = False
+) -> Outcome:
+    """What an order of our client order id means for the call that placed it, as it stands at the venue.
+
+    The id is derived from a secret key, so with other terms it is still most likely this call's order, which the venue
+    changed: only one that ended with nothing filled is certainly nothing. Another's it is where the venue refused this
+    call's sending as a `duplicate` of one that it had long before.
+    """
     if not placing.terms.are_of(order):
-        return _ID_TAKEN
+        if placing.long_after(order):
+            return _ID_TAKEN if duplicate else _NOT_AS_SENT
+        if order.filled or not order.ended:
+            return _NOT_AS_SENT
     if order.ended and not order.filled:
         message = f"The order ended as {order.status} and nothing of it was filled."
         failure = Failure(reason=f"venue.order_{order.status}", message=message)
@@ -263,6 +300,21 @@ def accepted(reply: Reply) -> VenueOrder | None:
         return read_order(reply.body)
     except WireError:
         return None
+
+
+def absent(reply: Reply) -> bool:
+    """Whether the venue itself says that it has no such order."""
+    return isinstance(reply, Answer) and reply.status == 404 and has_error_form(reply)
+
+
+def open_under(reply: Reply, client_id: str) -> str:
+    """The venue's id of what is not known to have ended under our id, whatever else is said of it; or nothing."""
+    if not isinstance(reply, Answer) or reply.status not in {200, 201} or not isinstance(reply.body, dict):
+        return ""
+    order_id, ours = reply.body.get("id"), reply.body.get("client_order_id") == client_id
+    if not ours or reply.body.get("status") in ENDED or not isinstance(order_id, str):
+        return ""
+    return order_id if ORDER_ID.fullmatch(order_id) else ""
 
 
 def _refused_at_once(reply: Answer) -> bool:

@@ -44,6 +44,8 @@ class Verified:
     """Makes `fetch_markets` ask for these symbols only."""
     open_ended: frozenset[int]
     """Error codes that say that the end is not known, whatever status and class they come with."""
+    duplicate: str
+    """In its own words: it has an order under this id already. The library has no class for them."""
     options: Mapping[str, object]
 
 
@@ -60,6 +62,7 @@ _BINANCE: Final = {
     "market_query": _binance_markets,
     # Unknown error, internal error, unexpected answer of the message bus, time out behind the exchange's front.
     "open_ended": frozenset({-1000, -1001, -1006, -1007}),
+    "duplicate": "Duplicate order sent",
     "options": MappingProxyType(
         {
             "defaultType": "spot",

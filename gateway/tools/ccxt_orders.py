@@ -20,6 +20,7 @@ from gateway.tools.alpaca_aftercare import (
     NO_SUCH_ORDER,
     NOT_CANCELLED,
     OrderMemo,
+    finding,
 )
 from gateway.tools.alpaca_orders import (
     REPLY_LOST,
@@ -35,8 +36,8 @@ from gateway.tools.alpaca_orders import (
 from gateway.tools.alpaca_wire import VenueOrder, WireError
 from gateway.tools.ccxt_config import CcxtConfig
 from gateway.tools.ccxt_markets import Markets
-from gateway.tools.ccxt_readings import read_order
-from gateway.tools.ccxt_wire import Lost, Refused, Reply, Told, Wire
+from gateway.tools.ccxt_readings import open_under, read_order
+from gateway.tools.ccxt_wire import ID_TAKEN, Lost, Refused, Reply, Told, Wire
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.deadline import Deadline
 from gateway.tools.words import harmless
@@ -94,6 +95,7 @@ class Orders:
     async def place(self, ask: ToolAsk, reservation: Reservation) -> Outcome:
         """Send the order once, and say truthfully what is known of it."""
         placing = Placing(
+            begun_unix_us=self._clock.unix_us(),
             terms=OrderTerms.of(ask),
             client_id=our_id(self._config, reservation.key),
             held=held_worth(reservation),
@@ -127,7 +129,8 @@ class Orders:
         look_up = await self._found(placing.client_id, placing.terms.symbol, deadline.left_s())
         order = _order(look_up, placing.terms.symbol)
         if order is not None and order.client_order_id == placing.client_id:
-            return settlement(placing, order, self._results.encoded)
+            duplicate = isinstance(reply, Refused) and reply.reason == ID_TAKEN
+            return settlement(placing, order, self._results.encoded, duplicate=duplicate)
         if _absent(look_up) and isinstance(reply, Refused):
             return self._results.refused(reply)
         return REPLY_LOST
@@ -150,7 +153,9 @@ class Orders:
         outcome = None if order is None else cancellation(order_id, order, self._results.told)
         if outcome is not None:
             return outcome
-        return self._results.refused(reply) if isinstance(reply, Refused) else REPLY_LOST
+        # A refusal may be of a second sending: it stands where the look-up shows that nothing was cancelled.
+        shown = _absent(look_up) or (order is not None and order.id == order_id)
+        return self._results.refused(reply) if shown and isinstance(reply, Refused) else REPLY_LOST
 
     async def look(self, watched: Watched) -> Finding:
         """See `gateway.tools.backend.Backend.look`."""
@@ -169,16 +174,14 @@ class Orders:
     async def _look_at_order(self, watched: Watched, placing: Placing, deadline: Deadline) -> Finding:
         symbol = placing.terms.symbol
         reply = await self._found(placing.client_id, symbol, deadline.left_s(0.3))
-        order = _order(reply, symbol)
-        if order is not None and watched.withdraw and not order.ended and placing.terms.are_of(order):
-            # Whatever it answers, the order itself tells what came of it.
-            open_id = order.id
+        open_id = open_under(reply.value, placing.client_id) if isinstance(reply, Told) else ""
+        if watched.withdraw and open_id:
+            # Under our id it is ours, also with other terms. Whatever this answers, the order tells what came of it.
             await self._wire.call(lambda: self._library.cancel_order(open_id, symbol), deadline.left_s(0.5))
             reply = await self._found(placing.client_id, symbol, deadline.left_s())
-            order = _order(reply, symbol)
+        order = _order(reply, symbol)
         if order is not None and order.client_order_id == placing.client_id:
-            outcome = settlement(placing, order, self._results.encoded)
-            return NotYet(failure=outcome.failure) if isinstance(outcome, Unknown) else outcome
+            return finding(watched, order, settlement(placing, order, self._results.encoded))
         if watched.lost and _absent(reply) and self._too_late(watched):
             return NO_SUCH_ORDER
         return _not_yet(reply)

@@ -53,6 +53,15 @@ def read_order(value: object, symbol: str) -> VenueOrder:
     return order
 
 
+def open_under(value: object, client_id: str) -> str:
+    """The exchange's id of what is not known to have ended under our id, whatever else is said of it; or nothing."""
+    told = members(value)
+    order_id, status = told.get("id"), told.get("status")
+    ended = isinstance(status, str) and _STATUSES.get(status) in ENDED
+    ours = told.get("clientOrderId") == client_id and isinstance(order_id, str) and ORDER_ID.fullmatch(order_id)
+    return str(order_id) if ours and not ended else ""
+
+
 def _status(told: Mapping[str, object], quantity: Decimal, filled: Decimal) -> str:
     status = _STATUSES.get(_text(told, "status", _WORD), "open")
     if status == "filled" and filled < quantity:

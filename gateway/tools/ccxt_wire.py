@@ -19,13 +19,15 @@ from gateway.terms.strict_json import JsonRefusedError, JsonValue, strict_value
 from gateway.tools.ccxt_config import CcxtConfig
 from gateway.tools.roundtrip import NoAnswer, Outgoing, Patience, Received, round_trip
 
+ID_TAKEN: Final = "venue.client_order_id_taken"
+
 DEFINITE: Final[Mapping[str, str]] = {
     "InsufficientFunds": "venue.insufficient_funds",
     "PermissionDenied": "venue.forbidden",
     "AccountSuspended": "venue.forbidden",
     "AuthenticationError": "venue.unauthorized",
     "OrderNotFound": "venue.not_found",
-    "DuplicateOrderId": "venue.client_order_id_taken",
+    "DuplicateOrderId": ID_TAKEN,
     "InvalidOrder": "venue.unprocessable",
     "BadRequest": "venue.invalid",
     "OperationRejected": "venue.conflict",
@@ -140,6 +142,8 @@ class _Attempt:
     error: Received | None = None
     """An answer of the exchange's that is an error of its own form."""
     words: str = ""
+    duplicate: bool = False
+    """Whether they say that our id is taken."""
 
 
 class NoReplyError(Exception):
@@ -194,6 +198,7 @@ class Wire:
         text, value = _read(received)
         attempt.error = received if self._is_refusal(received.status, value) else None
         attempt.words = str(members(value).get("msg", ""))
+        attempt.duplicate = self._config.verified.duplicate in attempt.words
         told: tuple[object, ...] = (received.status, "", url, method, {}, text, value)
         self.library.handle_errors(*told, dict(headers or {}), body)
         self.library.handle_http_status_code(received.status, "", url, method, text)
@@ -266,7 +271,7 @@ def _judged(attempt: _Attempt, error: Exception) -> Reply:
     if not attempt.asked and reason:
         return Refused(reason=reason, words=str(error), sent=False)
     if attempt.error is not None and reason:
-        return Refused(reason=reason, words=attempt.words, sent=True)
+        return Refused(reason=ID_TAKEN if attempt.duplicate else reason, words=attempt.words, sent=True)
     return Lost(sent=attempt.sent)
 
 

@@ -365,11 +365,37 @@ async def test_the_same_key_sent_twice_is_one_order(exchange, station):
     assert (len(exchange.orders()), exchange.count("POST")) == (1, 2)
 
 
-async def test_another_order_under_our_id_is_not_taken_for_ours(station):
+async def test_an_order_under_our_id_with_other_terms_is_kept_unless_it_was_there_long_before(exchange, station):
     await station.act("place_order", RESTING, "same")
+    outcome = await station.act("place_order", RESTING | {"quantity": "0.25"}, "same")
+    assert isinstance(outcome, Unknown)
+    assert outcome.failure.reason == "venue.order_not_as_sent"
+    exchange.orders()[0].submitted_us -= 61_000_000
     outcome = await station.act("place_order", RESTING | {"quantity": "0.25"}, "same")
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == "venue.client_order_id_taken"
+    assert len(exchange.orders()) == 1
+
+
+async def test_a_withdrawal_cancels_what_is_open_under_our_id_whatever_its_terms(exchange, station):
+    await station.act("place_order", RESTING, "same")
+    other = RESTING | {"quantity": "0.25"}
+    assert isinstance(await station.look("place_order", other, "same"), NotYet)
+    assert exchange.count("DELETE") == 0
+    ended = await station.look("place_order", other, "same", withdraw=True)
+    assert isinstance(ended, Failed)
+    assert ended.failure.reason == "venue.order_canceled"
+    assert [str(order.status) for order in exchange.orders()] == ["canceled"]
+
+
+async def test_a_refused_cancel_that_cannot_be_looked_up_is_unknown(exchange, station):
+    """The refusal may be of a second sending of the same request, on its way, after the first did cancel."""
+    placed = json.loads((await station.act("place_order", RESTING, "rest")).result)
+    named = {"symbol": "BTC/USD", "order_id": placed["order_id"]}
+    assert isinstance(await station.act("cancel_order", named, "cancel"), Succeeded)
+    exchange.breaks("status_before", "GET", status=503)
+    assert isinstance(await station.act("cancel_order", named, "again"), Unknown)
+    assert isinstance(await station.act("cancel_order", named, "looked-up"), Succeeded)
 
 
 async def test_wrong_credentials_are_a_definite_no_and_never_told(exchange):

@@ -155,10 +155,47 @@ async def test_an_order_that_is_followed_is_never_taken_for_one_that_never_was(t
     assert isinstance(await toolbox.look(one), NotYet)
 
 
-async def test_another_order_under_our_id_is_not_ours(toolbox, venue):
-    venue.on("GET", BY_ID, finds(qty="11"))
-    found = await toolbox.look(await watched(toolbox))
-    assert found.failure.reason == "venue.client_order_id_taken"
+FILLED = {"filled_qty": "4", "filled_avg_price": "190"}
+
+
+@pytest.mark.parametrize("terms", [{"qty": "11"}, {"time_in_force": "gtc"}, {"type": "stop_limit"}])
+@pytest.mark.parametrize(
+    "state, status, kind",
+    [
+        (State.RECONCILING, {"status": "new"}, NotYet),
+        (State.RECONCILING, {"status": "partially_filled", **FILLED}, NotYet),
+        (State.RECONCILING, {"status": "canceled", **FILLED}, Unknowable),
+        (State.RECONCILING, {"status": "canceled"}, Failed),
+        (State.SUCCEEDED, {"status": "new"}, NotYet),
+        (State.SUCCEEDED, {"status": "canceled", **FILLED}, NotYet),
+        (State.SUCCEEDED, {"status": "canceled"}, Failed),
+    ],
+)
+async def test_an_order_under_our_id_with_other_terms_is_kept_until_it_is_nothing(
+    toolbox, venue, terms, state, status, kind
+):
+    venue.on("GET", BY_ID, finds(**terms, **status))
+    found = await toolbox.look(await watched(toolbox, state))
+    assert isinstance(found, kind), found
+    assert kind is Failed or found.failure.reason == "venue.order_not_as_sent"
+    assert venue.count("DELETE") == 0
+
+
+@pytest.mark.parametrize(
+    "terms", [{"time_in_force": "gtc"}, {"qty": "11"}, {"symbol": "MSFT"}, {"qty": "11 shares"}, {"type": None}]
+)
+async def test_a_withdrawal_cancels_what_is_open_under_our_id_whatever_its_terms(toolbox, venue, terms):
+    venue.on("GET", BY_ID, finds(status="new", **terms), finds(status="canceled", time_in_force="gtc"))
+    venue.on("DELETE", "/v2/orders/" + UUID, says("", 204))
+    found = await toolbox.look(await watched(toolbox, withdraw=True))
+    assert venue.count("DELETE") == 1
+    assert isinstance(found, Failed)
+    assert found.failure.reason == "venue.order_canceled"
+
+
+async def test_a_withdrawal_cancels_nothing_that_is_not_under_our_id(toolbox, venue):
+    venue.on("GET", BY_ID, finds(status="new", client_order_id="someone-elses"))
+    assert isinstance(await toolbox.look(await watched(toolbox, withdraw=True)), NotYet)
     assert venue.count("DELETE") == 0
 
 

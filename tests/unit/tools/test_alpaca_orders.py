@@ -180,12 +180,56 @@ async def test_a_duplicate_client_order_id_is_our_own_order(venue, toolbox):
     assert json.loads(outcome.result)["status"] == "filled"
 
 
-async def test_a_duplicate_client_order_id_of_another_order_is_a_refusal(venue, toolbox):
-    venue.on("POST", "/v2/orders", error(422, 40010001, "client_order_id must be unique"))
-    venue.on("GET", BY_CLIENT_ID, finds(qty="11"))
+LONG_BEFORE = {"qty": "11", "submitted_at": "2026-11-23T11:58:59Z"}
+DUPLICATE = error(422, 40010001, "client_order_id must be unique")
+
+
+async def test_a_duplicate_of_another_order_of_long_before_is_a_refusal(venue, toolbox):
+    venue.on("POST", "/v2/orders", DUPLICATE)
+    venue.on("GET", BY_CLIENT_ID, finds(**LONG_BEFORE))
     outcome = await executed(toolbox, "place_order", LIMIT_BUY)
     assert isinstance(outcome, Failed)
     assert outcome.failure.reason == "venue.client_order_id_taken"
+
+
+@pytest.mark.parametrize(
+    "posted", [DUPLICATE, resets, accepts(time_in_force="gtc")], ids=["refused", "lost", "changed"]
+)
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"time_in_force": "gtc"},
+        {"type": "stop_limit"},
+        {"limit_price": "190.49"},
+        {"qty": "11"},
+        {"side": "sell"},
+        {"time_in_force": "gtc", "status": "partially_filled", "filled_qty": "4", "filled_avg_price": "190"},
+        {"time_in_force": "gtc", "status": "canceled", "filled_qty": "4", "filled_avg_price": "190"},
+    ],
+)
+async def test_an_order_under_our_id_with_other_terms_may_be_ours_and_stays_held(venue, toolbox, posted, terms):
+    """A venue may write a term in its own way: what is live then must not be released as if it were another's."""
+    venue.on("POST", "/v2/orders", posted)
+    venue.on("GET", BY_CLIENT_ID, finds(**terms))
+    outcome = await executed(toolbox, "place_order", LIMIT_BUY)
+    assert isinstance(outcome, Unknown)
+    assert outcome.failure.reason == "venue.order_not_as_sent"
+    assert "a person must compare" in outcome.failure.message
+
+
+async def test_another_order_of_long_before_says_nothing_of_a_sending_that_was_lost(venue, toolbox):
+    venue.on("POST", "/v2/orders", resets)
+    for ended in ({}, {"status": "canceled"}):
+        venue.on("GET", BY_CLIENT_ID, finds(**LONG_BEFORE, **ended))
+        assert isinstance(await executed(toolbox, "place_order", LIMIT_BUY), Unknown)
+
+
+async def test_an_order_under_our_id_that_ended_without_a_fill_is_nothing_whatever_its_terms(venue, toolbox):
+    venue.on("POST", "/v2/orders", resets)
+    venue.on("GET", BY_CLIENT_ID, finds(time_in_force="gtc", status="rejected"))
+    outcome = await executed(toolbox, "place_order", LIMIT_BUY)
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.reason == "venue.order_rejected"
 
 
 async def test_a_duplicate_whose_look_up_fails_stays_unknown(venue, toolbox):
@@ -345,6 +389,22 @@ async def test_a_cancel_whose_reply_is_lost_while_the_order_is_open_is_unknown(v
     venue.on("DELETE", "/v2/orders/", error(504, 50410000, "timeout"))
     venue.on("GET", "/v2/orders/", says(order_json(client_order_id="any")))
     assert isinstance(await executed(toolbox, "cancel_order", {"order_id": UUID}), Unknown)
+
+
+@pytest.mark.parametrize("shown", [resets, error(503, 50310000, "unavailable"), says("<html>", 404), says({"id": 7})])
+async def test_a_refused_cancel_that_cannot_be_looked_up_is_unknown(venue, toolbox, shown):
+    """The refusal may be of a second sending of the same request, on its way, after the first did cancel."""
+    venue.on("DELETE", "/v2/orders/", error(422, 42210000, "order is not cancelable"))
+    venue.on("GET", "/v2/orders/", shown)
+    assert isinstance(await executed(toolbox, "cancel_order", {"order_id": UUID}), Unknown)
+
+
+async def test_a_cancel_that_is_refused_while_the_order_is_open_has_failed(venue, toolbox):
+    venue.on("DELETE", "/v2/orders/", error(422, 42210000, "order is not cancelable"))
+    venue.on("GET", "/v2/orders/", says(order_json(client_order_id="any")))
+    outcome = await executed(toolbox, "cancel_order", {"order_id": UUID})
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.reason == "venue.unprocessable"
 
 
 async def test_a_cancel_of_an_order_that_does_not_exist(venue, toolbox):
