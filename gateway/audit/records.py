@@ -158,11 +158,14 @@ class Records:
         return self._of_ledger("withdrawal", _named(operation))
 
     def resolution(self, act: OperatorAct, seen: Overview, outcome: Succeeded | Failed, reason: str) -> bytes:
-        """The record of an outcome that an operator decided on."""
+        """The record of an outcome that an operator decided on, with what the ledger charges for it.
+
+        `charged` has it by the places of the claims, `charges` by unit: the greatest, where places differ.
+        """
         operation = seen.operation
         state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED
         fields = {**_named(operation), "state": state, "before": _place(operation.outcome), "reason": reason}
-        return self._of_operator("resolved", act, {**fields, "charges": dict(outcome.charges)})
+        return self._of_operator("resolved", act, {**fields, **_charged(seen, outcome)})
 
     def halt(self, halt: Halt, act: OperatorAct) -> bytes:
         """The record of a halt switch that an operator set or released."""
@@ -300,6 +303,15 @@ def _found(outcome: Succeeded | Failed) -> dict[str, object]:
     if isinstance(outcome, Succeeded):
         return {"result": _bounded(outcome.result), "open": outcome.live}
     return {"failure": _failure(outcome.failure, None), "open": False}
+
+
+def _charged(seen: Overview, outcome: Succeeded | Failed) -> dict[str, object]:
+    told = seen.charged(dict(outcome.charges), as_held=isinstance(outcome, Succeeded))
+    units = {held.unit: max(amount for other, amount in told if other.unit == held.unit) for held, _ in told}
+    places = [
+        {"scope": held.scope, "unit": held.unit, "window": held.window, "amount": amount} for held, amount in told
+    ]
+    return {"charges": {unit: amount for unit, amount in units.items() if amount}, "charged": places}
 
 
 def _claim_fields(claim: Claim) -> dict[str, object]:

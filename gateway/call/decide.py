@@ -83,6 +83,7 @@ async def resolve_operation(at: Stations, passage: Passage, decided: Resolution)
         outcome = _outcome(call, decided)
         seen = await _seen(call, decided.operation)
         _refuse_known(seen)
+        _refuse_unheld(seen, outcome)
         record = at.recorder.resolution(call.act, seen, outcome, decided.reason)
         try:
             # Whether or not the operator waits for the answer, what was decided is decided.
@@ -143,6 +144,15 @@ def _refuse_known(seen: Overview) -> None:
             sentence=f"The operation is {state.value}: {why}, so there is nothing to decide.",
         )
     )
+
+
+def _refuse_unheld(seen: Overview, outcome: Succeeded | Failed) -> None:
+    """What is not held has no balance that could be charged: the ledger would charge less than was said."""
+    unheld = [unit for unit, _ in outcome.charges if unit not in seen.units]
+    if unheld:
+        held = ", ".join(sorted(seen.units))
+        what = f"charge what it holds: {held}" if held else "leave them out"
+        raise RefusedError(malformed("charges", f"the operation holds no {', '.join(unheld)}: {what}"))
 
 
 async def _records(at: Stations, seen: Overview) -> tuple[Told, ...]:

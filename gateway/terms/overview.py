@@ -1,5 +1,6 @@
 """What operators see: an operation with all that the ledger knows of it, and a switch with what it waits for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.terms.ids import InstanceId
@@ -18,6 +19,11 @@ class Held:
     charged: int
     state: str
     """`held`, `kept` (nobody knows the outcome), `settled` or `released`."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not charged or given back yet."""
+        return self.state in {"held", "kept"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +51,18 @@ class Overview:
     def needs_person(self) -> bool:
         """Whether nobody but an operator can say what became of it."""
         return self.operation.state is State.UNKNOWN and self.look_unix_us is None
+
+    @property
+    def units(self) -> frozenset[Unit]:
+        """In which something is held, and so can be charged."""
+        return frozenset(held.unit for held in self.held if held.open)
+
+    def charged(self, charges: Mapping[Unit, int], *, as_held: bool) -> tuple[tuple[Held, int], ...]:
+        """What an outcome with these charges charges in the place of all that is held.
+
+        Without a charge, what is held (`as_held`) or nothing, as the ledger does it.
+        """
+        return tuple((held, charges.get(held.unit, held.amount if as_held else 0)) for held in self.held if held.open)
 
     @property
     def live(self) -> bool:

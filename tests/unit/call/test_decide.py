@@ -79,6 +79,10 @@ async def test_a_person_ends_what_nobody_knows_and_it_is_charged_so(whole, outco
         REASON,
         outcome.value,
     )
+    shown = (await show_operation(whole.stations, whole.passage("oncall"), operation.id)).overview
+    charged = {(one.scope, one.unit, one.window): one.charged for one in shown.held}
+    assert {(one["scope"], one["unit"], one["window"]): one["amount"] for one in record["charged"]} == charged
+    assert record["charges"] == {unit: amount for (_, unit, _), amount in charged.items() if amount}
     again = await whole.act(RESTING_BUY)
     assert (again.replayed, again.operation.state) == (True, outcome)
     whole.world.exchange.faults.clear()
@@ -140,6 +144,9 @@ async def test_of_an_operator_and_a_finding_at_the_same_time_one_decides(whole):
         ({"charges": (("calls", 1), ("calls", 2))}, "charges"),
         ({"charges": (("calls", -1),)}, "charges"),
         ({"charges": (("calls", 1 << 63),)}, "charges"),
+        ({"charges": (("cost_micro_usd", 99),)}, "charges"),
+        ({"charges": (("calls", 1), ("tokens", 0))}, "charges"),
+        ({"charges": (("cost_micro_usd", 99),), "outcome": State.SUCCEEDED}, "charges"),
     ],
 )
 async def test_a_decision_without_its_form_decides_nothing(whole, changes, field):
@@ -148,6 +155,17 @@ async def test_a_decision_without_its_form_decides_nothing(whole, changes, field
     assert (refused.kind, [one.field for one in refused.violations]) == (Kind.MALFORMED, [field])
     assert list(whole.operations().values()) == ["unknown"]
     assert whole.told("resolved") == []
+
+
+async def test_a_charge_that_nothing_is_held_for_is_refused_with_what_is(whole):
+    operation = await unknown(whole)
+    refused = await refusal(resolving(whole, operation.id, charges=(("tokens", 5),)))
+    (violation,) = refused.violations
+    assert violation.description == (
+        "the operation holds no tokens: charge what it holds: calls, exposure_micro_usd, notional_micro_usd"
+    )
+    # What it held is not decided on twice: nothing of a failed one is left to charge.
+    assert (await resolving(whole, operation.id)).units == frozenset()
 
 
 async def test_an_agent_neither_sees_nor_decides(whole):
