@@ -1,7 +1,8 @@
 """What was used, added up from the records: what is proven is what is counted, and no other book has to agree with it.
 
 A call counts with its intent, its tokens and its cost with its outcome, both on the day of the record; a refusal counts
-with its own. An operation that was lost and found out later counts when it was found out.
+with its own. An operation that was lost and found out later counts when it was found out, and is unknown no more then:
+what a report calls unknown is what nobody knew at the end of its time.
 """
 
 import contextlib
@@ -74,6 +75,8 @@ class _Open:
 
     names: dict[Group, str]
     held: Mapping[str, int]
+    unknown: Used | None = None
+    """Where it is counted as unknown, while it is."""
 
 
 _time: Final = msgspec.json.Decoder(_Time)
@@ -133,13 +136,22 @@ class UsageSum:
     def _ended(self, told: _Record, names: dict[Group, str]) -> None:
         used = self._used(told, names)
         if told.state == "unknown":
-            used.unknown += 1
+            self._doubted(told, names, used)
             return
-        self._open.pop(told.operation, None)
+        known = self._open.pop(told.operation, None)
+        if known is not None and known.unknown is not None:
+            known.unknown.unknown -= 1
         used.failures += told.state == "failed"
         used.cost_micro_usd += told.charges.get(Unit.COST, 0)
         if names[Group.MODEL] and not told.ask.startswith("count:"):
             self._add_tokens(told, used)
+
+    def _doubted(self, told: _Record, names: dict[Group, str], used: Used) -> None:
+        """Count an operation as unknown, once; with its names, for the record of its end may tell none."""
+        known = self._open.setdefault(told.operation, _Open(names, {}))
+        if known.unknown is None:
+            used.unknown += 1
+            known.unknown = used
 
     def _add_tokens(self, told: _Record, used: Used) -> None:
         text = told.result if isinstance(told.result, str) else told.account

@@ -40,7 +40,7 @@ class Used:
     """Calls of known agents that were not admitted: by policy, limits, budgets, or because they were malformed."""
     failures: int = 0
     unknown: int = 0
-    """Nobody knew their end when it was recorded; what was found out later counts as well."""
+    """Nobody knew their end at the end of the time that is asked for; what was found out in it counts no more."""
     input_tokens: int = 0
     output_tokens: int = 0
     thinking_tokens: int = 0

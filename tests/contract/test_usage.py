@@ -10,11 +10,12 @@ from functools import partial
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
-from whole import agent, budget, prompt, refusal, token, world
+from whole import RESTING_BUY, agent, budget, prompt, refusal, token, world
 
 from gateway.audit.usage import UsageSum
 from gateway.audit.usage_pages import MARGIN_US, RecordedUsage, SqlitePages
 from gateway.call.converse import converse
+from gateway.call.decide import Resolution, resolve_operation
 from gateway.call.usage import query_usage
 from gateway.commands.usage import usage
 from gateway.services.models import ModelService
@@ -23,6 +24,7 @@ from gateway.services.tools import ToolService
 from gateway.terms.asks import RunTools
 from gateway.terms.conversation import RegexConstraint
 from gateway.terms.money import MICRO, written
+from gateway.terms.operations import State
 from gateway.terms.usage import GROUPS_MAX, Group, UsageQuery, UsageTooWideError, Used
 from gateway.terms.verdict import Kind
 from gateway.wire.config import WireConfig
@@ -246,8 +248,62 @@ def test_what_was_lost_counts_as_unknown_and_with_its_charges_when_it_was_found_
     found.add(ledgers("lost", "op-2", 2, state="failed"))  # charged in full
     found.add(ledgers("reconciled", "op-0", 2, state="succeeded", charges={"cost_micro_usd": 1}))
     rows = dict(found.report().rows)
-    assert rows[("a", "m")] == Used(calls=2, unknown=1, failures=2, cost_micro_usd=5 + 9, estimated_micro_usd=9)
+    assert rows[("a", "m")] == Used(calls=2, unknown=0, failures=2, cost_micro_usd=5 + 9, estimated_micro_usd=9)
     assert rows[("", "m")] == Used(cost_micro_usd=1)  # its intent was before this time
+
+
+def outcome(operation, time_us, **more):
+    fields = {"agent": "a", "team": "t", "ask": "place_order", "run": "r", "charges": {}}
+    return json.dumps({"kind": "outcome", "time_us": time_us, "operation": operation} | fields | more).encode()
+
+
+@pytest.mark.parametrize("kind", ["reconciled", "resolved"])
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_what_nobody_knew_is_unknown_only_until_it_is_known(kind, state):
+    """In the row that counted it, whatever the day, and by the names of its call, which later records do not tell."""
+    found = UsageSum(UsageQuery(from_unix_us=0, to_unix_us=4 * DAY_US, by=(Group.AGENT, Group.DAY)))
+    found.add(intent("op-1", 1, ask="place_order"))
+    found.add(outcome("op-1", 2, state="unknown"))
+    found.add(outcome("op-2", 2, state="unknown"))  # its intent was before this time
+    found.add(outcome("op-3", 2, state="unknown"))
+    assert found.report().total.unknown == 3
+    for operation in ("op-1", "op-2"):
+        found.add(ledgers(kind, operation, DAY_US + 1, state=state, tool="place_order"))
+    first, second = (("a", "1970-01-01"), ("a", "1970-01-02"))
+    assert dict(found.report().rows) == {
+        first: Used(calls=1, unknown=1),
+        second: Used(failures=2 * (state == "failed")),
+    }
+
+
+def test_an_operation_is_unknown_once_however_often_it_is_said():
+    found = UsageSum(EVERYTHING)
+    found.add(intent("op-1", 1))
+    found.add(ledgers("lost", "op-1", 2, state="unknown"))
+    found.add(outcome("op-1", 3, state="unknown"))
+    assert found.report().total.unknown == 1
+    found.add(ledgers("reconciled", "op-1", 4, state="succeeded"))
+    found.add(ledgers("followed", "op-1", 5, state="succeeded"))
+    assert found.report().total.unknown == 0
+    only_the_end = UsageSum(UsageQuery(from_unix_us=4, to_unix_us=9, by=()))
+    only_the_end.add(ledgers("reconciled", "op-1", 4, state="succeeded"))
+    assert only_the_end.report().total == Used()
+
+
+async def test_a_lost_order_that_is_found_or_resolved_is_told_as_unknown_no_more(whole):
+    whole.world.lose_replies()
+    found, resolved = [(await whole.act(RESTING_BUY, key=key)).operation for key in ("found", "resolved")]
+    assert {found.state, resolved.state} == {State.UNKNOWN}
+    assert (await asked(whole))[1].unknown == 2
+    decided = Resolution(operation=resolved.id, outcome=State.FAILED, reason="the statement has none", charges=())
+    await resolve_operation(whole.stations, whole.passage("oncall"), decided)
+    assert (await asked(whole))[1].unknown == 1
+    whole.world.exchange.faults.clear()
+    await whole.swept(seconds=2)
+    assert whole.operations()[found.id] == "succeeded"
+    rows, total = await asked(whole, Group.AGENT)
+    assert (total.unknown, total.failures, total.calls) == (0, 1, 2)
+    assert set(rows) == {("trader",)}
 
 
 def test_runs_without_end_are_refused_and_not_kept():

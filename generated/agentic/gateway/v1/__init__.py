@@ -2116,7 +2116,7 @@ class UsageRow(betterproto2.Message):
 
     unknown: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
     """
-    Calls whose end nobody knew when it was recorded.
+    Calls whose end nobody knew at the end of the time that is asked for; what is found out in it counts no more.
     """
 
     input_tokens: "int" = betterproto2.field(11, betterproto2.TYPE_INT64)
