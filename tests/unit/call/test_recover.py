@@ -15,7 +15,7 @@ from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError
 from gateway.terms.operations import State
 from gateway.terms.overview import Page
 from gateway.terms.verdict import Kind
-from localcloud.exchange.book import Side
+from localcloud.exchange.book import Side, TimeInForce
 from localcloud.exchange.orders import Order
 
 BUDGETS = (
@@ -133,6 +133,21 @@ async def test_what_is_given_up_is_asked_for_again_and_cancelled_when_a_switch_i
     await whole.swept(seconds=1)
     assert (state(whole), exposure(whole)) == ("failed", (0, 0))
     assert [order.is_open for order in whole.world.orders()] == [False]
+    await whole.agree()
+
+
+async def test_an_order_whose_terms_the_venue_changed_stays_held_and_a_switch_cancels_it(whole):
+    """Open under our own id, but good till cancelled where it was sent for the day: it is nobody else's."""
+    await lost_order(whole)
+    whole.world.exchange.faults.clear()
+    (order,) = whole.world.orders()
+    order.terms = replace(order.terms, tif=TimeInForce.GTC)
+    await whole.swept(times=2, seconds=301)
+    assert (state(whole), exposure(whole)) == ("unknown", (HELD, 0))
+    assert order.is_open
+    await set_halt(whole.stations, whole.passage("oncall"), "symbol:AAPL", "drill")
+    await whole.swept(times=2, seconds=6)
+    assert (state(whole), exposure(whole), order.is_open) == ("failed", (0, 0), False)
     await whole.agree()
 
 
