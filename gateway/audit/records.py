@@ -19,6 +19,7 @@ from gateway.terms.clock import Clock
 from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.latches import Reset
+from gateway.terms.money import Unit
 from gateway.terms.operations import (
     Claim,
     Failed,
@@ -160,7 +161,8 @@ class Records:
     def resolution(self, act: OperatorAct, seen: Overview, outcome: Succeeded | Failed, reason: str) -> bytes:
         """The record of an outcome that an operator decided on, with what the ledger charges for it.
 
-        `charged` has it by the places of the claims, `charges` by unit: the greatest, where places differ.
+        `charged` has it by the places of the claims, `charges` by unit, where all places of the unit have the same. As
+        in every ending, a unit that is not in `charges` is charged as held by a success, and not at all by a failure.
         """
         operation = seen.operation
         state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED
@@ -306,12 +308,16 @@ def _found(outcome: Succeeded | Failed) -> dict[str, object]:
 
 
 def _charged(seen: Overview, outcome: Succeeded | Failed) -> dict[str, object]:
-    told = seen.charged(dict(outcome.charges), as_held=isinstance(outcome, Succeeded))
-    units = {held.unit: max(amount for other, amount in told if other.unit == held.unit) for held, _ in told}
+    as_held = isinstance(outcome, Succeeded)
+    told = seen.charged(dict(outcome.charges), as_held=as_held)
+    units: dict[Unit, set[int]] = {}
+    for held, amount in told:
+        units.setdefault(held.unit, set()).add(amount)
     places = [
         {"scope": held.scope, "unit": held.unit, "window": held.window, "amount": amount} for held, amount in told
     ]
-    return {"charges": {unit: amount for unit, amount in units.items() if amount}, "charged": places}
+    charges = {unit: min(amounts) for unit, amounts in units.items() if len(amounts) == 1 and (as_held or any(amounts))}
+    return {"charges": charges, "charged": places}
 
 
 def _claim_fields(claim: Claim) -> dict[str, object]:
