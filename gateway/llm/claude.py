@@ -13,12 +13,13 @@ from gateway.llm.claude_reply import Answer, read_count
 from gateway.llm.claude_request import chat_body, count_body, thinks
 from gateway.llm.credentials import Credentials
 from gateway.llm.event_stream import Patience
+from gateway.llm.history import open_turn
 from gateway.llm.signatures import claudes, is_text
 from gateway.llm.streamed import counted, sending, streamed
 from gateway.llm.thinking import BUDGETS
 from gateway.llm.vertex import VertexConfig
 from gateway.terms.asks import ChatAsk, CountAsk
-from gateway.terms.conversation import Choosing, Chunk, Conversation, Thinking, Thought
+from gateway.terms.conversation import Choosing, Chunk, Conversation, Text, Thinking, Thought, Turn
 from gateway.terms.models import Model, ThinkingForm
 from gateway.terms.verdict import Refusal, malformed
 
@@ -45,6 +46,7 @@ class Claude:
         return (
             ABILITIES.refusal(model, conversation)
             or _thinking_refusal(model, conversation)
+            or _open_turn_refusal(model, conversation)
             or _signature_refusal(conversation)
         )
 
@@ -68,6 +70,35 @@ def _signature_refusal(conversation: Conversation) -> Refusal | None:
                 told = "is none of Claude's: send the bytes back as they came, or leave the thought out"
                 return malformed(f"contents[{place}].parts[{number}].signature", told)
     return None
+
+
+def _open_turn_refusal(model: Model, conversation: Conversation) -> Refusal | None:
+    """Why the calls that are answered now cannot be gone on from (Anthropic, "Extended thinking" with tool use).
+
+    Calls and their results, up to the next words of the user's, are one turn to Anthropic, and where thinking is told
+    in tokens, that turn must begin with what Claude thought. In a route, who made the calls may be asked instead.
+    """
+    if model.thinking is not ThinkingForm.BUDGET or not thinks(model, conversation.generation):
+        return None
+    place = open_turn(conversation.turns)
+    if place is None or _begins_with_claudes_thought(conversation.turns[place]):
+        return None
+    told = (
+        f"{model.name} thinks, and goes on from calls only if their turn begins with its own thoughts: send back those"
+        " that came with the calls, set thinking_level to MINIMAL, or ask the model that made the calls"
+    )
+    return malformed(f"contents[{place}]", told)
+
+
+def _begins_with_claudes_thought(turn: Turn) -> bool:
+    """Whether its first block is one (only the last piece of a thought is signed, and empty text is no block)."""
+    for part in turn.parts:
+        if isinstance(part, Thought):
+            if claudes(part.signature):
+                return True
+        elif not isinstance(part, Text) or part.text:
+            return False
+    return False
 
 
 def _thinking_refusal(model: Model, conversation: Conversation) -> Refusal | None:

@@ -11,8 +11,9 @@ import msgspec
 
 from gateway.llm.compatible_error import Told, stream_error
 from gateway.llm.pieces import CALLS_MAX, Calls, Room, malformed
+from gateway.llm.signatures import read_geminis
 from gateway.terms.asks import ChatAsk
-from gateway.terms.conversation import Chunk, Ending, Finish, Text, Thought, Usage
+from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
 
 DONE: Final = b"[DONE]"
 
@@ -28,10 +29,20 @@ class _Function(_Struct):
     arguments: str | None = None
 
 
+class _Google(_Struct):
+    thought_signature: str | None = None
+
+
+class _Extra(_Struct):
+    google: _Google | None = None
+
+
 class _ToolCall(_Struct):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: _Extra | None = None
+    """Where Google's endpoint puts what Gemini wants back."""
 
 
 class _Delta(_Struct):
@@ -102,7 +113,13 @@ class _Pieces:
 
     id: str
     name: str = ""
+    signature: str = ""
     arguments: list[str] = field(default_factory=list)
+
+    def whole(self, calls: Calls) -> FunctionCall:
+        """The call; raises `UpstreamError`."""
+        signature = read_geminis(self.signature) if self.signature else b""
+        return calls.whole(self.name, "".join(self.arguments) or "{}", signature)
 
 
 class Answer:
@@ -175,8 +192,7 @@ class Answer:
             if self._reason:
                 raise malformed(f"two ends: {self._reason[:64]} and {reason[:64]}")
             self._reason = reason
-            whole = [pieces for _, pieces in sorted(self._pieces.items())]
-            chunks.extend(self._calls.whole(pieces.name, "".join(pieces.arguments) or "{}") for pieces in whole)
+            chunks.extend(pieces.whole(self._calls) for _, pieces in sorted(self._pieces.items()))
             self._pieces.clear()
 
     def _delta(self, delta: _Delta, chunks: list[Chunk]) -> None:
@@ -216,6 +232,9 @@ class Answer:
             if pieces.name and pieces.name != function.name:
                 raise malformed("a call with two names")
             pieces.name = function.name
+        extra = piece.extra_content
+        if extra is not None and extra.google is not None and extra.google.thought_signature:
+            pieces.signature = extra.google.thought_signature
         if function.arguments:
             self._heard(function.arguments)
             pieces.arguments.append(function.arguments)

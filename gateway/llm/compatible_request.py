@@ -1,13 +1,14 @@
 """A conversation in the words of OpenAI's chat completions, as its many speakers take them, as bytes."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from gateway.llm.history import identified
+from gateway.llm.signatures import for_gemini, written_geminis
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
     ChoiceConstraint,
@@ -26,7 +27,7 @@ from gateway.terms.conversation import (
     Turn,
 )
 from gateway.terms.inputs import FileData, InlineData
-from gateway.terms.models import Model
+from gateway.terms.models import Model, ThinkingForm
 
 JsonObject = dict[str, object]
 
@@ -42,6 +43,9 @@ class Dialect(StrEnum):
     GARDEN = "garden"
     """Vertex AI's endpoint for open models (Model Garden)."""
 
+
+GOOGLES: Final = "google/"
+"""How the names of Gemini's models begin at Vertex AI's endpoint."""
 
 ENFORCED: Final = {
     Dialect.OPENAI: frozenset({"json_schema"}),
@@ -60,7 +64,7 @@ def chat_body(model: Model, ask: ChatAsk, dialect: Dialect) -> bytes:
     conversation, generation = ask.conversation, ask.conversation.generation
     body: JsonObject = {
         "model": model.upstream_id,
-        "messages": list(_messages(conversation)),
+        "messages": list(_messages(conversation, _geminis(model, dialect))),
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_completion_tokens" if dialect is Dialect.OPENAI else "max_tokens": ask.max_output_tokens,
@@ -83,17 +87,27 @@ def chat_body(model: Model, ask: ChatAsk, dialect: Dialect) -> bytes:
 
 def count_body(model: Model, conversation: Conversation) -> bytes:
     """The body of vLLM's tokenize: the prompt as its own template writes it."""
-    body: JsonObject = {"model": model.upstream_id, "messages": list(_messages(conversation))}
+    body: JsonObject = {"model": model.upstream_id, "messages": list(_messages(conversation, None))}
     if conversation.functions:
         body["tools"] = [_declaration(function) for function in conversation.functions]
     return _encoder.encode(body)
 
 
-def _messages(conversation: Conversation) -> Iterator[JsonObject]:
+def _geminis(model: Model, dialect: Dialect) -> ThinkingForm | None:
+    """How a Gemini at Google's endpoint, which wants the signatures of its calls back, is told to think; or None."""
+    return model.thinking if dialect is Dialect.GARDEN and model.upstream_id.startswith(GOOGLES) else None
+
+
+def _messages(conversation: Conversation, gemini: ThinkingForm | None) -> Iterator[JsonObject]:
     if conversation.system_instruction:
         yield {"role": "system", "content": conversation.system_instruction}
     for turn in identified(conversation.turns):
-        yield from _spoken(turn) if turn.speaker is Speaker.USER else _answered(turn)
+        if turn.speaker is Speaker.USER:
+            yield from _spoken(turn)
+        elif gemini is None:
+            yield from _answered(turn, _call)
+        else:
+            yield from _answered(for_gemini(turn, gemini), _signed_call)
 
 
 def _spoken(turn: Turn) -> Iterator[JsonObject]:
@@ -110,11 +124,11 @@ def _spoken(turn: Turn) -> Iterator[JsonObject]:
         yield {"role": "user", "content": [_content(part) for part in rest]}
 
 
-def _answered(turn: Turn) -> Iterator[JsonObject]:
+def _answered(turn: Turn, called: Callable[[FunctionCall], JsonObject]) -> Iterator[JsonObject]:
     """A model's turn. What it thought is left out: the wire takes no thoughts back."""
     message: JsonObject = {"role": "assistant"}
     message["content"] = "".join(part.text for part in turn.parts if isinstance(part, Text)) or None
-    calls = [_call(part) for part in turn.parts if isinstance(part, FunctionCall)]
+    calls = [called(part) for part in turn.parts if isinstance(part, FunctionCall)]
     if calls:
         message["tool_calls"] = calls
     if calls or message["content"]:
@@ -138,6 +152,14 @@ def _content(part: Part) -> JsonObject:
 
 def _call(call: FunctionCall) -> JsonObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+
+
+def _signed_call(call: FunctionCall) -> JsonObject:
+    """A call with its signature where Google's endpoint has it (Google, "OpenAI compatibility", thought signatures)."""
+    told = _call(call)
+    if call.signature:
+        told["extra_content"] = {"google": {"thought_signature": written_geminis(call.signature)}}
+    return told
 
 
 def _declaration(function: Function) -> JsonObject:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gateway.terms.conversation import Conversation, FunctionCall, FunctionResult, Part, Turn
+from gateway.terms.conversation import Conversation, FunctionCall, FunctionResult, Part, Speaker, Turn
 from gateway.terms.verdict import Violation
 
 _Key = str | int
@@ -39,6 +39,18 @@ def in_order_of_calls(turns: tuple[Turn, ...]) -> list[Turn]:
         asked = list(_calls(ordered[-1])) if ordered else []
         ordered.append(_ordered(turn, {id_: place for place, id_ in enumerate(asked)}))
     return ordered
+
+
+def open_turn(turns: tuple[Turn, ...]) -> int | None:
+    """The place of the model's turn that began what results alone have continued since; None where nothing is open."""
+    first = len(turns)
+    while first >= 2 and _only_results(turns[first - 1]) and turns[first - 2].speaker is Speaker.MODEL:
+        first -= 2
+    return first if first < len(turns) else None
+
+
+def _only_results(turn: Turn) -> bool:
+    return all(isinstance(part, FunctionResult) for part in turn.parts)
 
 
 def _ordered(turn: Turn, places: dict[_Key, int]) -> Turn:

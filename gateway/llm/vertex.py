@@ -122,4 +122,4 @@ class Vertex:
     async def count(self, model: Model, ask: CountAsk) -> int | None:
         """See `Upstream`."""
         url = self._config.url("google", model.upstream_id, "countTokens")
-        return read_count(await counted(self._post, url, count_body(ask.conversation)))
+        return read_count(await counted(self._post, url, count_body(model, ask.conversation)))

@@ -1,17 +1,13 @@
 """What Vertex AI's streamGenerateContent says, read into chunks; without I/O."""
 
-import base64
-import binascii
 from typing import Annotated, Final
 
 import msgspec
 
 from gateway.llm.pieces import Calls, Room, malformed, text_of
+from gateway.llm.signatures import read_geminis
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
-from gateway.terms.faults import Fault, UpstreamError
-
-SIGNATURE_LENGTH_MAX: Final = 256 * 1024
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """An int32 that counts something: a negative count would be a refund."""
@@ -173,7 +169,7 @@ class Answer:
     def _part(self, part: _Part, chunks: list[Chunk]) -> None:
         if part.foreign:
             raise malformed("a part that is neither text nor a function call")
-        signature = _signature(part.thought_signature) if part.thought_signature else b""
+        signature = read_geminis(part.thought_signature) if part.thought_signature else b""
         if part.function_call is not None:
             chunks.append(self._call(part.function_call, signature))
         elif part.text or signature:
@@ -213,12 +209,3 @@ def read_count(body: bytes) -> int:
         return _count.decode(body).total_tokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"count: {error}") from None
-
-
-def _signature(text: str) -> bytes:
-    if len(text) > SIGNATURE_LENGTH_MAX:
-        raise UpstreamError(Fault.TOO_LARGE, "a thought signature")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise malformed(f"thought signature: {error}") from None

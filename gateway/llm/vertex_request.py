@@ -1,13 +1,12 @@
 """A conversation in the words of Vertex AI's generateContent (REST v1), as bytes."""
 
 import base64
-from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from gateway.llm.history import in_order_of_calls
-from gateway.llm.signatures import GEMINI_FILLER, claudes
+from gateway.llm.signatures import for_gemini, written_geminis
 from gateway.llm.thinking import BUDGETS
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
@@ -41,7 +40,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 def chat_body(model: Model, ask: ChatAsk, place: str) -> bytes:
     """The body of streamGenerateContent; `place` is `projects/P/locations/L`, where cached contents are kept."""
-    body = _prompt(ask.conversation)
+    body = _prompt(model, ask.conversation)
     body["generationConfig"] = _generation(model, ask)
     guards = {**model.inputs.guards, **ask.conversation.guards}
     if guards:
@@ -56,14 +55,15 @@ def chat_body(model: Model, ask: ChatAsk, place: str) -> bytes:
     return _encoder.encode(body)
 
 
-def count_body(conversation: Conversation) -> bytes:
+def count_body(model: Model, conversation: Conversation) -> bytes:
     """The body of countTokens."""
-    return _encoder.encode(_prompt(conversation))
+    return _encoder.encode(_prompt(model, conversation))
 
 
-def _prompt(conversation: Conversation) -> JsonObject:
+def _prompt(model: Model, conversation: Conversation) -> JsonObject:
     # Vertex knows no ids of calls: the first result belongs to the first call, whatever the caller's order was.
-    body: JsonObject = {"contents": [_content(turn) for turn in in_order_of_calls(conversation.turns)]}
+    turns = [for_gemini(turn, model.thinking) for turn in in_order_of_calls(conversation.turns)]
+    body: JsonObject = {"contents": [_content(turn) for turn in turns]}
     if conversation.system_instruction:
         body["systemInstruction"] = {"parts": [{"text": conversation.system_instruction}]}
     if conversation.functions:
@@ -73,19 +73,7 @@ def _prompt(conversation: Conversation) -> JsonObject:
 
 
 def _content(turn: Turn) -> JsonObject:
-    if any(claudes(part.signature) for part in turn.parts if isinstance(part, Thought)):
-        turn = _by_claude(turn)
     return {"role": turn.speaker.value, "parts": [_part(part) for part in turn.parts]}
-
-
-def _by_claude(turn: Turn) -> Turn:
-    """A turn that Claude made, as Gemini takes it: without thoughts that it cannot read, its first call excused."""
-    parts: list[Part] = [part for part in turn.parts if not isinstance(part, Thought)]
-    for place, part in enumerate(parts):
-        if isinstance(part, FunctionCall):
-            parts[place] = replace(part, signature=GEMINI_FILLER)
-            break
-    return replace(turn, parts=tuple(parts or [Text(text="")]))
 
 
 def _part(part: Part) -> JsonObject:
@@ -107,7 +95,7 @@ def _part(part: Part) -> JsonObject:
 
 def _signed(part: JsonObject, signature: bytes) -> JsonObject:
     if signature:
-        part["thoughtSignature"] = base64.b64encode(signature).decode()
+        part["thoughtSignature"] = written_geminis(signature)
     return part
 
 

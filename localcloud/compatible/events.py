@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from localcloud.compatible.reading import is_gemini
 from localcloud.compatible.wire import DONE
 from localcloud.vertex.answer import Answer
 from localcloud.vertex.jsontypes import Json, JsonObject
+from localcloud.vertex.prompt import Call
 from localcloud.vertex.tokens import split
 from localcloud.vertex.usage import PromptSize
 
@@ -58,6 +60,7 @@ def whole_completion(answer: Answer, completion: Completion) -> bytes:
                 "id": _call_id(completion, place),
                 "type": "function",
                 "function": {"name": call.name, "arguments": encode(call.arguments).decode()},
+                **_extra(call, completion),
             }
             for place, call in enumerate(answer.calls)
         ]
@@ -90,7 +93,8 @@ def _call_deltas(answer: Answer, completion: Completion, size: int) -> list[Json
     rounds: list[list[JsonObject]] = []
     for place, call in enumerate(answer.calls):
         function: JsonObject = {"name": call.name, "arguments": ""}
-        begun.append({"index": place, "id": _call_id(completion, place), "type": "function", "function": function})
+        own: JsonObject = {"index": place, "id": _call_id(completion, place), "type": "function", "function": function}
+        begun.append(own | _extra(call, completion))
         pieces = _pieces(tuple(split(encode(call.arguments).decode())), size)
         for number, piece in enumerate(pieces):
             if number == len(rounds):
@@ -98,6 +102,13 @@ def _call_deltas(answer: Answer, completion: Completion, size: int) -> list[Json
             rounds[number].append({"index": place, "function": {"arguments": piece}})
     ordered = [*begun, *(piece for pieces in rounds for piece in pieces)]
     return [{"tool_calls": list[Json]([piece])} for piece in ordered]
+
+
+def _extra(call: Call, completion: Completion) -> JsonObject:
+    """What Google's endpoint puts beside a call of Gemini's."""
+    if not (call.signature and is_gemini(completion.model)):
+        return {}
+    return {"extra_content": {"google": {"thought_signature": call.signature}}}
 
 
 def _call_id(completion: Completion, place: int) -> str:

@@ -4,14 +4,18 @@ Source: the request types of the vendor's own client, and vLLM's documentation f
 `structured_outputs`).
 """
 
+import base64
+import binascii
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from localcloud.vertex.conversation import check_signatures
 from localcloud.vertex.errors import invalid
 from localcloud.vertex.jsontypes import JsonObject, as_object
 from localcloud.vertex.prompt import Call, Function, Media, Part, Prompt, Result, Settings, Text, Tooling, Turn
+from localcloud.vertex.signature import Seal
 
 LEVELS = {"none": "", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
@@ -39,10 +43,19 @@ class _CalledFunction(_Strict, kw_only=True):
     arguments: str
 
 
+class _Google(_Strict, kw_only=True):
+    thought_signature: str = ""
+
+
+class _Extra(_Strict, kw_only=True):
+    google: _Google = msgspec.field(default_factory=_Google)
+
+
 class _ToolCall(_Strict, kw_only=True):
     id: str
     type: Literal["function"]
     function: _CalledFunction
+    extra_content: _Extra | None = None
 
 
 class _System(_Strict, tag_field="role", tag="system", kw_only=True):
@@ -146,11 +159,12 @@ class Reading:
     include_usage: bool
 
 
-def read_chat(body: bytes) -> Reading:
-    """The prompt of chat/completions; 400 where it cannot be answered."""
+def read_chat(body: bytes, seal: Seal) -> Reading:
+    """The prompt of chat/completions; 400 where it cannot be answered. `seal` made the signatures of Gemini's calls."""
     asked = _decoded(body, _Asked)
     if asked.stream_options is not None and not asked.stream:
         raise invalid("stream_options: only with stream")
+    _check_extras(asked)
     prompt = Prompt(
         model=asked.model,
         system=_system(asked.messages),
@@ -158,8 +172,25 @@ def read_chat(body: bytes) -> Reading:
         tooling=_tooling(asked),
         settings=_settings(asked),
     )
+    if is_gemini(asked.model):
+        check_signatures(prompt.turns, seal)
     include = asked.stream_options is not None and asked.stream_options.include_usage
     return Reading(prompt=prompt, stream=asked.stream, include_usage=include or not asked.stream)
+
+
+def is_gemini(model: str) -> bool:
+    """Whether Google's endpoint serves it as one of its own."""
+    return model.startswith("google/")
+
+
+def _check_extras(asked: _Asked) -> None:
+    """400 for Google's own members at another one's model: servers of the wire's plain form refuse what is not theirs.
+
+    Source: Google's "OpenAI compatibility" page, on thought signatures.
+    """
+    calls = [call for message in asked.messages if isinstance(message, _Assistant) for call in message.tool_calls]
+    if not is_gemini(asked.model) and any(call.extra_content is not None for call in calls):
+        raise invalid("messages: tool_calls: extra_content: Extra inputs are not permitted")
 
 
 def read_tokenize(body: bytes) -> Prompt:
@@ -220,7 +251,18 @@ def _call(call: _ToolCall) -> Call:
         arguments: object = msgspec.json.decode(call.function.arguments)
     except msgspec.DecodeError:
         raise invalid("messages: the arguments of a tool call are not JSON") from None
-    return Call(name=call.function.name, arguments=as_object(arguments))
+    extra = call.extra_content or _Extra()
+    return Call(name=call.function.name, arguments=as_object(arguments), signature=_signature(extra))
+
+
+def _signature(extra: _Extra) -> str:
+    """In the standard alphabet, as Google reads bytes in either; 400 for what is no base64."""
+    told = extra.google.thought_signature.replace("-", "+").replace("_", "/")
+    try:
+        base64.b64decode(told, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid("messages: Base64 decoding failed for thought_signature") from None
+    return told
 
 
 def _result(message: _Tool, waiting: dict[str, str]) -> Result:

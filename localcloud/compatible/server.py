@@ -138,7 +138,7 @@ class CompatibleDouble:
         entry.body_bytes = len(body)
         if method == "tokenize":
             return await self._tokenize(request, body, entry, fault)
-        return await self._chat(request, read_chat(body), entry, fault)
+        return await self._chat(request, read_chat(body, self._model.seal), entry, fault)
 
     async def _before(self, request: web.Request, fault: Fault, entry: Entry) -> None:
         """Faults that strike before the call is looked at."""

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,22 @@ from made_streams import (
     vertex_at,
 )
 
-from gateway.terms.conversation import Finish, Function, FunctionResult, Text, Thinking, Thought
-from localcloud.compatible import CompatibleDouble
+from gateway.llm.compatible_request import Dialect
+from gateway.terms.conversation import (
+    Finish,
+    Function,
+    FunctionCall,
+    FunctionResult,
+    Generation,
+    Text,
+    Thinking,
+    Thought,
+)
+from gateway.terms.faults import UpstreamError
+from gateway.terms.models import ThinkingForm
+from localcloud.compatible import CompatibleConfig, CompatibleDouble
 from localcloud.vertex import VertexConfig, VertexDouble
+from localcloud.vertex.config import DEFAULT_MODELS
 
 ORDER = Function(
     name="place_order",
@@ -43,32 +58,102 @@ ORDER = Function(
 )
 
 
+OLDER_CLAUDE = replace(CLAUDE, upstream_id="claude-haiku-4-5@20251001", thinking=ThinkingForm.BUDGET)
+OLDER_GEMINI = replace(MODEL, upstream_id="gemini-2.5-flash", thinking=ThinkingForm.BUDGET)
+GARDEN = replace(LLAMA, upstream_id="google/gemini-3.5-flash")
+FAMILIES = ("gemini", "older gemini", "garden gemini", "claude", "older claude", "llama")
+CLAUDES = ("claude", "older claude")
+ALOUD = thinking(thinking=Thinking.LOW)
+SILENT = Generation()
+
+
 @pytest.fixture
 async def hands():
-    """Each model with its adapter; it thinks aloud where its wire lets it."""
+    """Each model with its adapter."""
     async with AsyncExitStack() as stack:
-        google = await stack.enter_async_context(VertexDouble(VertexConfig(allow_any_token=True)))
-        llama = await stack.enter_async_context(CompatibleDouble())
+        known = (*DEFAULT_MODELS, OLDER_GEMINI.upstream_id)
+        google = await stack.enter_async_context(VertexDouble(VertexConfig(allow_any_token=True, models=known)))
+        served = CompatibleConfig(models=(LLAMA.upstream_id, GARDEN.upstream_id))
+        plain = await stack.enter_async_context(CompatibleDouble(served))
+        vertex = await stack.enter_async_context(vertex_at(google.url))
+        claude = await stack.enter_async_context(claude_at(google.url))
+        garden = await stack.enter_async_context(compatible_at(plain.url, dialect=Dialect.GARDEN))
         yield {
-            "gemini": (await stack.enter_async_context(vertex_at(google.url)), MODEL),
-            "claude": (await stack.enter_async_context(claude_at(google.url)), CLAUDE),
-            "llama": (await stack.enter_async_context(compatible_at(llama.url)), LLAMA),
+            "gemini": (vertex, MODEL),
+            "older gemini": (vertex, OLDER_GEMINI),
+            "garden gemini": (garden, GARDEN),
+            "claude": (claude, CLAUDE),
+            "older claude": (claude, OLDER_CLAUDE),
+            "llama": (await stack.enter_async_context(compatible_at(plain.url)), LLAMA),
         }
 
 
-@pytest.mark.parametrize(
-    "first, second",
-    [("claude", "gemini"), ("claude", "llama"), ("gemini", "claude"), ("gemini", "llama"), ("llama", "claude")],
-)
-async def test_the_call_of_one_model_is_answered_to_another(hands, first, second):
-    generation = thinking(thinking=Thinking.LOW)
-    turns = [user("buy 5 AAPL")]
-    adapter, of = hands[first]
-    said = await heard(adapter, ask(*turns, functions=(ORDER,), generation=generation), of=of)
+async def called(hand, asked):
+    """What the model said that is sent back, and the result of the one call in it."""
+    adapter, of = hand
+    said = await heard(adapter, asked, of=of)
     assert ending(said).finish is Finish.TOOL_CALLS
     (call,) = calls(said)
     parts = [chunk for chunk in said if isinstance(chunk, Text | Thought) or chunk is call]
-    result = FunctionResult(call_id=call.id, name=call.name, result_json='{"status":"filled"}')
-    turns += [model(*parts), user(result)]
+    return model(*parts), user(FunctionResult(call_id=call.id, name=call.name, result_json='{"status":"filled"}'))
+
+
+def signed(turn):
+    return Counter(bool(part.signature) for part in turn.parts if isinstance(part, FunctionCall))
+
+
+@pytest.mark.parametrize("generation", [ALOUD, SILENT], ids=["thinking", "silent"])
+@pytest.mark.parametrize("second", FAMILIES)
+@pytest.mark.parametrize("first", FAMILIES)
+async def test_the_call_of_one_model_is_answered_to_another(hands, first, second, generation):
+    bought = user("buy 5 AAPL")
+    turns = await called(hands[first], ask(bought, functions=(ORDER,), generation=generation))
+    asked = ask(bought, *turns, functions=(ORDER,), generation=generation)
     adapter, of = hands[second]
-    assert "filled" in text(await heard(adapter, ask(*turns, functions=(ORDER,), generation=generation), of=of))
+    refusal = adapter.check(of, asked.conversation)
+    if second == "older claude" and first not in CLAUDES and generation is ALOUD:
+        assert refusal.reason == "request.malformed"
+        assert refusal.sentence.startswith("contents[1]: sonnet thinks, and goes on from calls only if")
+        with pytest.raises(UpstreamError, match="must start with a thinking block"):
+            await heard(adapter, asked, of=of)
+        return
+    assert refusal is None
+    assert "filled" in text(await heard(adapter, asked, of=of))
+
+
+@pytest.mark.parametrize("second", FAMILIES)
+@pytest.mark.parametrize("first", FAMILIES)
+async def test_a_turn_that_is_over_stops_nobody(hands, first, second):
+    """What is in the history was answered; only the calls that are answered now are gone on from."""
+    bought = user("buy 5 AAPL")
+    turns = await called(hands[first], ask(bought, functions=(ORDER,), generation=ALOUD))
+    more = (model(Text(text="It is filled.")), user("Thank you."))
+    asked = ask(bought, *turns, *more, functions=(ORDER,), generation=ALOUD)
+    adapter, of = hands[second]
+    assert adapter.check(of, asked.conversation) is None
+    assert ending(await heard(adapter, asked, of=of)).finish is Finish.STOP
+
+
+async def test_claudes_own_later_calls_need_no_thought(hands):
+    """Its turn lasts over calls and results, and it thinks at the beginning of it."""
+    bought = user("buy 5 AAPL")
+    turns = await called(hands["older claude"], ask(bought, functions=(ORDER,), generation=ALOUD))
+    again = FunctionCall(id="c-2", name="place_order", arguments_json='{"symbol":"AAPL","side":"buy","qty":"1"}')
+    result = FunctionResult(call_id="c-2", name="place_order", result_json='{"status":"filled"}')
+    asked = ask(bought, *turns, model(again), user(result), functions=(ORDER,), generation=ALOUD)
+    adapter, of = hands["older claude"]
+    assert adapter.check(of, asked.conversation) is None
+    assert "filled" in text(await heard(adapter, asked, of=of))
+
+
+@pytest.mark.parametrize("second", ["gemini", "garden gemini"])
+@pytest.mark.parametrize("first", ["gemini", "garden gemini"])
+async def test_geminis_signature_goes_back_as_it_came_on_either_wire(hands, first, second):
+    bought = user("buy 5 AAPL")
+    said, result = await called(hands[first], ask(bought, functions=(ORDER,), generation=SILENT))
+    assert signed(said) == {True: 1}
+    adapter, of = hands[second]
+    spoilt = [replace(part, signature=b"x" + part.signature) for part in said.parts if isinstance(part, FunctionCall)]
+    with pytest.raises(UpstreamError, match="thought signature"):
+        await heard(adapter, ask(bought, model(*spoilt), result, functions=(ORDER,)), of=of)
+    assert "filled" in text(await heard(adapter, ask(bought, said, result, functions=(ORDER,)), of=of))

@@ -291,6 +291,32 @@ def _check_thinking(asked: _Asked) -> None:
         raise invalid("temperature may only be set to 1 and top_k not at all when thinking is enabled")
     if asked.tool_choice is not None and asked.tool_choice.type in ("any", "tool"):
         raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+    if thinking.type == "enabled":
+        _check_open_turn(asked)
+
+
+def _check_open_turn(asked: _Asked) -> None:
+    """400 where the assistant's turn that results continue does not begin with a thinking block.
+
+    A loop of calls and results is one turn of the assistant's; adaptive thinking has no such rule (Anthropic,
+    "Extended thinking" with tool use, and "Adaptive thinking").
+    """
+    asks = [place for place, message in enumerate(asked.messages) if message.role == "user" and not _results(message)]
+    opened = max(asks, default=-1) + 1
+    if opened >= len(asked.messages):
+        return
+    blocks = asked.messages[opened].content
+    if isinstance(blocks, str) or not isinstance(next(iter(blocks), None), _Thinking | _Redacted):
+        raise invalid(
+            f"messages.{opened}.content.0.type: Expected `thinking` or `redacted_thinking`. When `thinking` is enabled,"
+            " a final `assistant` message must start with a thinking block (preceeding the lastmost set of `tool_use`"
+            " and `tool_result` blocks). To avoid this requirement, disable `thinking`."
+        )
+
+
+def _results(message: _Message) -> bool:
+    """Whether it holds results and nothing else."""
+    return not isinstance(message.content, str) and all(isinstance(block, _ToolResult) for block in message.content)
 
 
 def _check_history(asked: _Asked, seal: Seal) -> None:

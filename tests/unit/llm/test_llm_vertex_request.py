@@ -147,5 +147,6 @@ def test_a_constraint_that_vertex_has_no_words_for_is_left_to_the_verification_a
 
 def test_a_count_is_asked_with_the_prompt_alone():
     functions = (Function(name="f", description="", parameters_json_schema="{}"),)
-    told = json.loads(count_body(conversation("hi", system="s", functions=functions, generation=Generation(seed=1))))
+    asked = conversation("hi", system="s", functions=functions, generation=Generation(seed=1))
+    told = json.loads(count_body(MODEL, asked))
     assert sorted(told) == ["contents", "systemInstruction", "tools"]
