@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.llm.pieces import Calls, Room, malformed, text_of
+from gateway.llm.prompt_told import PromptTold
 from gateway.llm.signatures import CLAUDE, CLAUDE_REDACTED
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, Text, Thought, Usage
@@ -117,6 +118,7 @@ class Answer:
     def __init__(self, call_ids: str, max_output_tokens: int) -> None:
         self._calls = Calls(call_ids)
         self._room = Room(max_output_tokens)
+        self._prompt = PromptTold(max_output_tokens)
         self._model: str | None = None
         """None before the message has begun."""
         self._open: _Block | None = None
@@ -149,12 +151,13 @@ class Answer:
             told = event.error or GoogleError()
             raise upstream_error(_STATUSES.get(told.type, told.code), told)
         chunks: list[Chunk] = []
+        said_bytes = self._room.said_bytes
         if event.type in _KNOWN:
             self._read(event, chunks)
         if chunks:
             self._begun = True
         self._count(chunks)
-        return chunks
+        return self._prompt.before(chunks, said_bytes)
 
     def end(self) -> Ending:
         """How the answer ended; only when `ended`."""
@@ -187,7 +190,10 @@ class Answer:
     def _message_start(self, event: _Event) -> None:
         message = event.message or _Message()
         self._model = message.model
-        self._merge(message.usage)
+        if message.usage is not None:
+            # Its output is what a message takes without words; only the delta at the end counts the answer.
+            self._merge(msgspec.structs.replace(message.usage, output_tokens=None))
+            self._prompt.told(*self._input())
 
     def _block_start(self, event: _Event, chunks: list[Chunk]) -> None:
         block = event.content_block
@@ -221,7 +227,7 @@ class Answer:
             case "thinking", "signature_delta":
                 self._piece(delta.signature)
             case "tool_use", "input_json_delta":
-                self._room.take(len(delta.partial_json))
+                self._room.take(delta.partial_json)
                 self._pieces.append(delta.partial_json)
             case _:
                 raise malformed(f"a {delta.type[:64]!r} in a block of type {block.type!r}")
@@ -255,7 +261,7 @@ class Answer:
 
     def _say(self, words: Text | Thought, chunks: list[Chunk]) -> None:
         if words.text:
-            self._room.take(len(words.text))
+            self._room.take(words.text)
             chunks.append(words)
 
     def _piece(self, text: str) -> None:
@@ -271,24 +277,34 @@ class Answer:
             self._told = msgspec.structs.replace(self._told, **known)
 
     def _count(self, chunks: list[Chunk]) -> None:
-        """Claude counts what was written to its cache and read from it beside the input; everybody else in it."""
         if not self._news or not (self._begun or self.ended):
             return
         self._news = False
         told = self._told
         if told.input_tokens is None or told.output_tokens is None:
             return
-        cached = told.cache_read_input_tokens or 0
         details = told.output_tokens_details or _OutputDetails()
+        input_tokens, cached_tokens = self._input()
         usage = Usage(
-            input_tokens=told.input_tokens + (told.cache_creation_input_tokens or 0) + cached,
+            input_tokens=input_tokens,
             output_tokens=told.output_tokens,
             thinking_tokens=min(details.thinking_tokens, told.output_tokens),
-            cached_tokens=cached,
+            cached_tokens=cached_tokens,
         )
         if usage != self._usage:
             self._usage = usage
             chunks.append(usage)
+
+    def _input(self) -> tuple[int, int]:
+        """Input tokens, and which of them were cached; the former 0 where none were told.
+
+        Claude counts what was written to its cache and read from it beside the input; everybody else in it.
+        """
+        told = self._told
+        if told.input_tokens is None:
+            return 0, 0
+        cached = told.cache_read_input_tokens or 0
+        return told.input_tokens + (told.cache_creation_input_tokens or 0) + cached, cached
 
 
 def read_count(body: bytes) -> int:

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.llm.compatible_error import Told, stream_error
 from gateway.llm.pieces import CALLS_MAX, Calls, Room, malformed
+from gateway.llm.prompt_told import PromptTold
 from gateway.llm.signatures import read_geminis
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
@@ -129,14 +130,13 @@ class Answer:
         self._ask = ask
         self._calls = Calls(call_ids)
         self._room = Room(ask.max_output_tokens)
+        self._prompt = PromptTold(ask.max_output_tokens, ask.input_tokens_bound)
         self._pieces: dict[int, _Pieces] = {}
         self._model = ""
         self._reason = ""
         self._refused = False
         self._done = False
         self._usage: Usage | None = None
-        self._bytes = 0
-        """Of everything that was said, shown or not."""
 
     @property
     def ended(self) -> bool:
@@ -164,11 +164,14 @@ class Answer:
             raise malformed("an event with neither choices nor usage")
         self._model = event.model or self._model
         chunks: list[Chunk] = []
+        said_bytes = self._room.said_bytes
+        if event.usage is not None and self._usage is None:
+            self._prompt.told(event.usage.prompt_tokens, _cached(event.usage))
         for choice in event.choices or ():
             self._choice(choice, chunks)
         if event.usage is not None:
             self._count(event.usage, chunks)
-        return chunks
+        return self._prompt.before(chunks, said_bytes)
 
     def end(self) -> Ending:
         """How the answer ended; only when `ended`."""
@@ -206,24 +209,19 @@ class Answer:
             self._think(thought, chunks)
         for text in (delta.content, delta.refusal):
             if text:
-                self._heard(text)
+                self._room.take(text)
                 chunks.append(Text(text=text))
         self._refused = self._refused or bool(delta.refusal)
         for piece in delta.tool_calls or ():
             self._piece(piece)
 
     def _think(self, thought: str, chunks: list[Chunk]) -> None:
-        self._heard(thought)
+        self._room.take(thought)
         if self._ask.conversation.generation.include_thoughts:
             chunks.append(Thought(text=thought))
         elif self._usage is None:
             # Nobody asked to hear it, and it is paid all the same: what is not passed on is counted here.
-            said = min(self._bytes, self._ask.max_output_tokens)
-            chunks.append(Usage(input_tokens=self._ask.input_tokens_bound, output_tokens=said, estimated=True))
-
-    def _heard(self, text: str) -> None:
-        self._room.take(len(text))
-        self._bytes += len(text.encode("utf-8", "surrogatepass"))
+            chunks.append(self._prompt.with_output(self._room.said_bytes))
 
     def _piece(self, piece: _ToolCall) -> None:
         function = piece.function or _Function()
@@ -236,7 +234,7 @@ class Answer:
         if extra is not None and extra.google is not None and extra.google.thought_signature:
             pieces.signature = extra.google.thought_signature
         if function.arguments:
-            self._heard(function.arguments)
+            self._room.take(function.arguments)
             pieces.arguments.append(function.arguments)
 
     def _pieces_of(self, piece: _ToolCall) -> _Pieces:
@@ -260,20 +258,24 @@ class Answer:
     def _count(self, told: _Usage, chunks: list[Chunk]) -> None:
         # Some count thinking only in the total (Gemini behind this wire); all others in the completion.
         output = max(told.completion_tokens or 0, told.total_tokens - told.prompt_tokens)
-        details, prompt = told.completion_tokens_details, told.prompt_tokens_details
+        details = told.completion_tokens_details
         thinking = (details.reasoning_tokens or 0) if details is not None else 0
-        cached = (prompt.cached_tokens or 0) if prompt is not None else 0
         if not (output or self.ended):
             return
         usage = Usage(
             input_tokens=told.prompt_tokens,
             output_tokens=output,
             thinking_tokens=min(thinking, output),
-            cached_tokens=min(cached, told.prompt_tokens),
+            cached_tokens=min(_cached(told), told.prompt_tokens),
         )
         if usage != self._usage:
             self._usage = usage
             chunks.append(usage)
+
+
+def _cached(told: _Usage) -> int:
+    """Of the prompt's tokens."""
+    return (told.prompt_tokens_details or _PromptDetails()).cached_tokens or 0
 
 
 def read_count(body: bytes) -> int:

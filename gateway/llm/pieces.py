@@ -23,14 +23,17 @@ _FUNCTION_NAME: Final = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]{0,63}")
 class Room:
     """How many characters an answer of so many tokens can still have."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "said_bytes")
 
     def __init__(self, max_output_tokens: int) -> None:
         self._left = max_output_tokens * CHARACTERS_PER_TOKEN + CHARACTERS_MORE
+        self.said_bytes = 0
+        """Of everything that came, in UTF-8, shown or not."""
 
-    def take(self, characters: int) -> None:
-        """So many have come; raises `UpstreamError` when they are more than the tokens can stand for."""
-        self._left -= characters
+    def take(self, text: str) -> None:
+        """This has come; raises `UpstreamError` when it is more than the tokens can stand for."""
+        self.said_bytes += len(text.encode("utf-8", "surrogatepass"))
+        self._left -= len(text)
         if self._left < 0:
             raise UpstreamError(Fault.TOO_LARGE, "the answer is longer than its tokens can be")
 

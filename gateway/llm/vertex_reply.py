@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from gateway.llm.pieces import Calls, Room, malformed, text_of
+from gateway.llm.prompt_told import PromptTold
 from gateway.llm.signatures import read_geminis
 from gateway.llm.vertex_error import GoogleError, upstream_error
 from gateway.terms.conversation import Chunk, Ending, Finish, FunctionCall, Text, Thought, Usage
@@ -112,10 +113,11 @@ class Answer:
     def __init__(self, call_ids: str, max_output_tokens: int) -> None:
         self._calls = Calls(call_ids)
         self._room = Room(max_output_tokens)
+        self._prompt = PromptTold(max_output_tokens)
         self._reason = ""
         self._blocked = ""
         self._version = ""
-        self._usage = Usage()
+        self._usage: Usage | None = None
 
     @property
     def ended(self) -> bool:
@@ -135,11 +137,12 @@ class Answer:
         if event.prompt_feedback is not None and event.prompt_feedback.block_reason:
             self._blocked = event.prompt_feedback.block_reason
         chunks: list[Chunk] = []
+        said_bytes = self._room.said_bytes
         for candidate in event.candidates:
             self._candidate(candidate, chunks)
         if event.usage_metadata is not None:
             self._count(event.usage_metadata, chunks)
-        return chunks
+        return self._prompt.before(chunks, said_bytes)
 
     def end(self) -> Ending:
         """How the answer ended; only when `ended`."""
@@ -174,23 +177,25 @@ class Answer:
             chunks.append(self._call(part.function_call, signature))
         elif part.text or signature:
             text = part.text or ""
-            self._room.take(len(text))
+            self._room.take(text)
             chunks.append((Thought if part.thought else Text)(text=text, signature=signature))
 
     def _call(self, call: _FunctionCall, signature: bytes) -> FunctionCall:
         """A whole call, or nothing: what policy is to decide on must have one reading."""
         if call.will_continue or call.partial_args is not None:
             raise malformed("a function call in pieces, which nobody asked for")
-        arguments = bytes(call.args)
-        self._room.take(len(arguments))
-        return self._calls.whole(call.name, text_of(arguments), signature)
+        arguments = text_of(bytes(call.args))
+        self._room.take(arguments)
+        return self._calls.whole(call.name, arguments, signature)
 
     def _count(self, told: _Usage, chunks: list[Chunk]) -> None:
         # Gemini counts thinking beside the candidates; everybody else counts it in. Ours: in.
         input_tokens = told.prompt_token_count + told.tool_use_prompt_token_count
         output_tokens = told.candidates_token_count + told.thoughts_token_count
         if not (output_tokens or self.ended):
-            # What the prompt took alone says nothing of an answer that has begun.
+            # What the prompt took says nothing of an answer that has begun.
+            if self._usage is None:
+                self._prompt.told(input_tokens, told.cached_content_token_count)
             return
         usage = Usage(
             input_tokens=input_tokens,

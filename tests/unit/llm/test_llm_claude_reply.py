@@ -1,6 +1,7 @@
 """What Claude may say, in which order, and what is no message of Claude's."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from gateway.terms.faults import Fault, UpstreamError
 
 START = {"type": "message_start", "message": {"model": "claude-x", "usage": {"input_tokens": 9, "output_tokens": 1}}}
 STOP = {"type": "message_stop"}
+PROMPT = Usage(input_tokens=9, estimated=True)
+"""What the start told, before the first words."""
 
 
 def begun(index=0, **block):
@@ -47,8 +50,8 @@ def fault(*events, tokens=1_000):
 
 def test_a_message():
     assert said(START, *words(), reason(), STOP) == [
+        PROMPT,
         Text(text="hi"),
-        Usage(input_tokens=9, output_tokens=1),
         Usage(input_tokens=9, output_tokens=5),
         Ending(finish=Finish.STOP, upstream_reason="end_turn", model_version="claude-x"),
     ]
@@ -84,9 +87,10 @@ def test_a_thought_comes_as_it_is_made_and_its_signature_last():
 )
 def test_a_call_is_told_when_it_is_whole(pieces, whole):
     deltas = [delta(type="input_json_delta", partial_json=piece) for piece in pieces]
-    call, *_, end = said(
+    counted, call, *_, end = said(
         START, begun(type="tool_use", id="toolu_1", name="f", input={}), *deltas, stopped(), reason("tool_use")
     )
+    assert counted == replace(PROMPT, output_tokens=sum(map(len, pieces)))
     assert call == FunctionCall(id="call-1", name="f", arguments_json=whole)
     assert end.finish is Finish.TOOL_CALLS
 
@@ -95,6 +99,12 @@ def test_what_was_cached_counts_in_the_input():
     usage = {"input_tokens": 5, "cache_read_input_tokens": 7, "cache_creation_input_tokens": 11}
     *_, told, _ = said(START, reason(**usage, output_tokens=3, output_tokens_details={"thinking_tokens": 2}))
     assert told == Usage(input_tokens=23, output_tokens=3, thinking_tokens=2, cached_tokens=7)
+
+
+def test_an_answer_that_is_never_counted_stays_estimated():
+    """The start's count is of no word of it."""
+    chunks = said(START, *words(), {"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
+    assert [chunk for chunk in chunks if isinstance(chunk, Usage)] == [PROMPT]
 
 
 def test_without_a_count_there_is_none():
@@ -120,7 +130,10 @@ def test_a_reason(word, finish):
 
 
 def test_events_that_anthropic_adds_are_passed_over():
-    assert said({"type": "ping"}, START, {"type": "brand_new", "x": 1}, *words(), reason())[0] == Text(text="hi")
+    assert said({"type": "ping"}, START, {"type": "brand_new", "x": 1}, *words(), reason())[:2] == [
+        PROMPT,
+        Text(text="hi"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What an OpenAI-compatible server may say, quirks included, and what is no completion."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_streams import ask, thinking
@@ -64,6 +65,23 @@ def test_thoughts_that_nobody_asked_to_hear_are_counted_until_the_server_counts(
     chunks = said(used(3, 1), chunk(reasoning="x"), chunk("stop"), used(3, 2), asked=quiet)
     assert [one for one in chunks if isinstance(one, Usage)] == [
         Usage(input_tokens=3, output_tokens=1),
+        Usage(input_tokens=3, output_tokens=2),
+    ]
+
+
+def test_what_is_told_of_the_prompt_first_stands_with_thoughts_that_nobody_hears():
+    quiet = ask("hi", max_output_tokens=8)
+    told = Usage(input_tokens=3, cached_tokens=2, estimated=True)
+    first = used(3, 0, prompt_tokens_details={"cached_tokens": 2})
+    chunks = said(first, chunk(reasoning="12345"), chunk(content="hi"), asked=quiet)
+    assert chunks == [replace(told, output_tokens=5), Text(text="hi")]
+    chunks = said(chunk(reasoning="12345") | {"usage": first["usage"]}, asked=quiet)
+    assert chunks == [replace(told, output_tokens=5)]
+    chunks = said(chunk(content="hi"), first, chunk(content="ho"), chunk("stop"), used(3, 2), asked=quiet)
+    assert chunks[:4] == [
+        Text(text="hi"),
+        replace(told, output_tokens=2),
+        Text(text="ho"),
         Usage(input_tokens=3, output_tokens=2),
     ]
 

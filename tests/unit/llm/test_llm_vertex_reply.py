@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -151,10 +152,31 @@ def test_usage_is_told_when_it_changes():
 
 
 def test_a_count_of_the_prompt_alone_says_nothing_of_an_answer_that_runs():
-    """Who leaves then is charged by the bound, not by the prompt."""
-    assert read(answer(), candidate({"text": "a"}) | counted(promptTokenCount=5)) == [Text(text="a")]
+    """Who leaves then is charged for that prompt, and for the answer by its bound."""
+    told = Usage(input_tokens=5, cached_tokens=2, estimated=True)
+    first = candidate({"text": "a"}) | counted(promptTokenCount=5, cachedContentTokenCount=2)
+    assert read(answer(), first, first) == [told, Text(text="a"), Text(text="a")]
+    later = [candidate({"text": "äh"}), counted(promptTokenCount=5, cachedContentTokenCount=2)]
+    assert read(answer(), *later) == [Text(text="äh"), replace(told, output_tokens=3)]
     blocked = {"promptFeedback": {"blockReason": "SAFETY"}} | counted(promptTokenCount=5)
     assert read(answer(), blocked) == [Usage(input_tokens=5)]
+
+
+def test_a_count_of_the_prompt_is_no_answer():
+    """Another target may still be asked; it is told with the first words."""
+    reader = answer()
+    assert read(reader, counted(promptTokenCount=5)) == []
+    assert read(reader, candidate({"text": "a"})) == [Usage(input_tokens=5, estimated=True), Text(text="a")]
+
+
+def test_a_count_without_a_prompt_counts_no_prompt():
+    """As Vertex AI sends them while an answer runs."""
+    assert read(answer(), candidate({"text": "a"}) | counted(trafficType="ON_DEMAND")) == [Text(text="a")]
+
+
+def test_a_prompt_that_is_told_after_the_answer_was_counted_changes_nothing():
+    events = (counted(promptTokenCount=5, candidatesTokenCount=2), counted(promptTokenCount=9))
+    assert read(answer(), candidate({"text": "a"}), *events)[1:] == [Usage(input_tokens=5, output_tokens=2)]
 
 
 def test_more_cached_tokens_than_there_are_is_no_refund():
