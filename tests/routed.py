@@ -34,6 +34,8 @@ class Plan:
     breaker: BreakerTerms = field(default_factory=lambda: BreakerTerms(failures=3, open_ms=5_000))
     chance: object = None
     model: object = FLASH
+    kept: dict = field(default_factory=dict)
+    """The cached beginnings of each target."""
     sleep: object = None
     """In the place of waits that move the clock."""
     budgets: tuple = BUDGETS
@@ -50,7 +52,9 @@ async def routed(around, folder, plan):
         targets = [
             Target(
                 **{"name": name, "prices": always(CHEAP), "tokenizer": name, "upstream": upstream} | more,
-                model=replace(plan.model, upstream_id=name),
+                model=replace(
+                    plan.model, upstream_id=name, inputs=replace(plan.model.inputs, cached=plan.kept.get(name, {}))
+                ),
             )
             for name, more in plan.targets
         ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.assembly.parts import AssemblyError
-from gateway.assembly.upstreams import Place, UpstreamAt, inputs_of
+from gateway.assembly.upstreams import Place, UpstreamAt, cached_at, inputs_of
 from gateway.llm.breaker import BreakerTerms
 from gateway.llm.catalogue import ModelCatalogue
 from gateway.llm.retry_budget import RetryTerms
@@ -62,6 +62,7 @@ def _target(place: TargetTable, table: ModelTable, model: Model, upstream_at: Up
         model=replace(
             model,
             upstream_id=upstream_id,
+            inputs=replace(model.inputs, cached=cached_at(place, table)),
             constraints=model.constraints & served.enforces,
             thinking=ThinkingForm(thinking) if thinking else served.thinking,
         ),

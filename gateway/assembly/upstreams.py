@@ -11,9 +11,9 @@ from gateway.llm.credentials import Credentials, FixedKey
 from gateway.llm.throughput import Throughput, Tier
 from gateway.llm.upstream import Upstream
 from gateway.llm.vertex import Vertex, VertexConfig
-from gateway.settings.model_tables import ModelTable
+from gateway.settings.model_tables import ModelTable, TargetTable
 from gateway.settings.reading import Settings
-from gateway.settings.serving import known_upstreams
+from gateway.settings.serving import caches_at, known_upstreams, places
 from gateway.settings.upstream_tables import UpstreamTable, waits_s
 from gateway.terms.inputs import CachedContent, Guard, Harm, Inputs
 from gateway.terms.models import ThinkingForm
@@ -61,13 +61,24 @@ def upstreams(settings: Settings, session: aiohttp.ClientSession, token: Credent
 
 
 def inputs_of(table: ModelTable) -> Inputs:
-    """What a model may be given beside text."""
+    """What a model may be given beside text; a cached beginning as the longest that one of its places has."""
+    cached: dict[str, CachedContent] = {}
+    for place in places(table):
+        for name, one in cached_at(place, table).items():
+            if name not in cached or one.tokens_max > cached[name].tokens_max:
+                cached[name] = one
     return Inputs(
         media={media.mime_type: media.tokens_max for media in table.media},
         file_prefixes=tuple(table.file_prefixes),
-        cached={one.name: CachedContent(upstream_id=one.id, tokens_max=one.tokens_max) for one in table.caches},
+        cached=cached,
         guards={Harm(setting.category): Guard[setting.threshold.upper()] for setting in table.safety},
     )
+
+
+def cached_at(place: TargetTable, table: ModelTable) -> dict[str, CachedContent]:
+    """The cached beginnings that one place of a model has, by the names that callers use."""
+    tables = caches_at(place, table)
+    return {name: CachedContent(upstream_id=one.id, tokens_max=one.tokens_max) for name, one in tables.items()}
 
 
 def _googles(

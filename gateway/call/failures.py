@@ -18,6 +18,7 @@ BROKEN: Final = Failure(reason="gateway.fault", message="The gateway failed whil
 _KINDS: Final = {
     Fault.REFUSED: Kind.MALFORMED,
     Fault.MISSING: Kind.NOT_FOUND,
+    Fault.CACHE_MISSING: Kind.NOT_FOUND,
     Fault.QUOTA: Kind.EXHAUSTED,
     Fault.TOO_LONG: Kind.LATE,
     Fault.UNREAD: Kind.LATE,
@@ -28,6 +29,8 @@ _SENTENCES: Final = {
     Fault.REFUSED: "The model's upstream refused the request; check contents, functions and settings.",
     Fault.DENIED: "The model's upstream does not accept the gateway; tell the operator.",
     Fault.MISSING: "The model's upstream does not know this model any more; tell the operator.",
+    Fault.CACHE_MISSING: "The model's upstream does not have this cached_content any more, or it has expired; send the"
+    " whole prompt without cached_content, and tell the operator.",
     Fault.QUOTA: "The model's upstream has no capacity for this call now; try again later.",
     Fault.UNREACHABLE: "The model's upstream cannot be reached now; try again later.",
     Fault.TRUNCATED: "The answer broke off before its end; what you received is not whole.",

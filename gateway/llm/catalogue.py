@@ -11,7 +11,7 @@ from gateway.terms.conversation import Conversation, Routed, TokenCount
 from gateway.terms.ids import ModelName
 from gateway.terms.models import Model
 from gateway.terms.operations import Reservation
-from gateway.terms.verdict import Kind, Refusal
+from gateway.terms.verdict import Kind, Refusal, malformed
 
 
 class ModelCatalogue:
@@ -39,7 +39,7 @@ class ModelCatalogue:
         return tuple(model for model in models if isinstance(model, Model))
 
     def check(self, model: Model, conversation: Conversation) -> Refusal | None:
-        """Refuse results that belong to no call, and what no target can do."""
+        """Refuse results that belong to no call, cached beginnings that no target has, and what no target can do."""
         faults = history_faults(conversation)
         if faults:
             return Refusal(
@@ -48,6 +48,9 @@ class ModelCatalogue:
                 sentence=f"{faults[0].field}: {faults[0].description}",
                 violations=faults,
             )
+        cached = model.inputs.cached
+        if conversation.cached_content and conversation.cached_content not in cached:
+            return malformed("cached_content", f"{model.name} has: {', '.join(sorted(cached)) or 'none'}")
         return self._routes[model.name].check(conversation)
 
     def counted(self, model: Model, conversation: Conversation) -> int | None:

@@ -92,7 +92,7 @@ class Route:
         """Why no target can do what is asked; None if one can. A target that cannot is not asked."""
         if self._able(conversation):
             return None
-        first = self._standings[0].target
+        first = self._asked_for(conversation)
         return first.upstream.check(first.model, conversation)
 
     def counted(self, conversation: Conversation) -> int | None:
@@ -206,6 +206,12 @@ class Route:
                 trying.leave()
             tries.failed(trying, failure)
             trying = await tries.again(failure, deadline_ns)
+
+    def _asked_for(self, conversation: Conversation) -> Target:
+        """The first target, of those that have the cached beginning where one is asked for."""
+        name = conversation.cached_content
+        having = (one.target for one in self._standings if name in one.target.model.inputs.cached)
+        return next(having, self._standings[0].target)
 
     def _able(self, conversation: Conversation) -> list[Standing]:
         """Those that can do what is asked."""

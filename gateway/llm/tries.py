@@ -19,7 +19,7 @@ from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
 FINAL: Final = frozenset({Fault.REFUSED, Fault.TOO_LARGE})
 """Of the request itself: any target would say the same."""
 
-ELSEWHERE: Final = frozenset({Fault.DENIED, Fault.MISSING, Fault.CREDENTIALS, Fault.MALFORMED})
+ELSEWHERE: Final = frozenset({Fault.DENIED, Fault.MISSING, Fault.CACHE_MISSING, Fault.CREDENTIALS, Fault.MALFORMED})
 """Asking the same target again is of no use."""
 
 BACKOFF_MS: Final = 100

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -19,6 +20,7 @@ from gateway.llm.vertex_reply import Answer, read_count
 from gateway.llm.vertex_request import chat_body, count_body
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import Chunk, Conversation
+from gateway.terms.faults import Fault, UpstreamError
 from gateway.terms.limits import STREAM_IDLE_S, STREAM_S_MAX
 from gateway.terms.models import Model
 from gateway.terms.verdict import Refusal
@@ -95,6 +97,22 @@ ABILITIES: Final = Abilities(
 )
 
 
+_EXPIRED: Final = re.compile(r"400 .*\bcached? ?content\b.*\bexpired\b", re.IGNORECASE | re.DOTALL)
+"""What Vertex AI says of a cached content after its time, until it forgets it and says 404."""
+
+
+async def _with_cache(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The answer to a prompt with a cached beginning: that this one is gone is told as what it is."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+    except UpstreamError as error:
+        if error.fault is Fault.MISSING or (error.fault is Fault.REFUSED and _EXPIRED.match(error.detail)):
+            raise UpstreamError(Fault.CACHE_MISSING, error.detail) from error
+        raise
+
+
 class Vertex:
     """Streams and counts with the gateway's own token. Closing a stream aborts the request.
 
@@ -117,7 +135,8 @@ class Vertex:
         """See `Upstream`."""
         url = self._config.url("google", model.upstream_id, "streamGenerateContent") + "?alt=sse"
         sent = sending(url, partial(chat_body, model, ask, self._config.place), ask)
-        return streamed(self._post, sent, Answer(call_ids, ask.max_output_tokens), self._patience)
+        chunks = streamed(self._post, sent, Answer(call_ids, ask.max_output_tokens), self._patience)
+        return _with_cache(chunks) if ask.conversation.cached_content else chunks
 
     async def count(self, model: Model, ask: CountAsk) -> int | None:
         """See `Upstream`."""

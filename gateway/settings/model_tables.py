@@ -51,10 +51,12 @@ class TargetTable(Table, frozen=True, kw_only=True):
     output_usd_per_million: str = ""
     cached_usd_per_million: str = ""
     prices: list[PriceTable] = []
+    caches: list[CacheTable] = []
 
     def faults(self) -> Iterator[str]:
         """See `Table`."""
         yield from forms.NAME.faults("name", self.name)
+        yield from twice_faults("caches: the name", [cache.name for cache in self.caches])
         if self.upstream_id:
             yield from forms.UPSTREAM_ID.faults("upstream_id", self.upstream_id)
         if self.location:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.settings.forms import shown
 from gateway.settings.model_tables import ModelTable, TargetTable
-from gateway.settings.upstream_tables import UpstreamTable, VertexTable, waits_s
+from gateway.settings.upstream_tables import CacheTable, UpstreamTable, VertexTable, waits_s
 
 
 def known_upstreams(upstreams: Sequence[UpstreamTable]) -> Mapping[str, UpstreamTable]:
@@ -16,6 +16,18 @@ def known_upstreams(upstreams: Sequence[UpstreamTable]) -> Mapping[str, Upstream
 def places(model: ModelTable) -> list[TargetTable]:
     """Where a model is served; one without targets is served where it says itself, under its own name."""
     return model.targets or [TargetTable(name=model.name)]
+
+
+def caches_at(place: TargetTable, model: ModelTable) -> dict[str, CacheTable]:
+    """The cached beginnings of a place by name: its own, and the model's where it serves that very model there."""
+    shared = model.caches if _is_models_own(place, model) else []
+    return {cache.name: cache for cache in (*shared, *place.caches)}
+
+
+def _is_models_own(place: TargetTable, model: ModelTable) -> bool:
+    """Whether upstream, model and location are those of the model's own table: a cache belongs to all three."""
+    same = place.upstream in ("", model.upstream) and place.upstream_id in ("", model.upstream_id)
+    return same and not place.location
 
 
 def serving_faults(
@@ -34,6 +46,7 @@ def serving_faults(
                 yield f"{where}upstream: {name} is not known: write one of {', '.join(sorted(known))}"
             else:
                 yield from _place_faults(where, place, upstream)
+        yield from _cache_faults(model, [(place, upstream) for place, upstream in served if upstream is not None])
         yield from _constraint_faults(model, [upstream for _, upstream in served if upstream is not None])
     for upstream in upstreams:
         idle_s, total_s = waits_s(upstream, vertex)
@@ -49,6 +62,19 @@ def _place_faults(where: str, place: TargetTable, upstream: UpstreamTable) -> It
         yield f"{where}location: says nothing for {upstream.name}: write another upstream for another place"
     if upstream.kind != "vertex" and (place.throughput, place.tier) != ("any", "standard"):
         yield f"{where}throughput: only Gemini's upstreams have throughput and tier: leave both out"
+
+
+def _cache_faults(model: ModelTable, served: list[tuple[TargetTable, UpstreamTable]]) -> Iterator[str]:
+    """A cached beginning that no place has could only be refused."""
+    for place, upstream in served:
+        if place.caches and upstream.kind != "vertex":
+            yield f"models.{model.name}.targets.{place.name}.caches: only Gemini's upstreams keep some: leave them out"
+    own = [place for place, upstream in served if upstream.kind == "vertex" and _is_models_own(place, model)]
+    if model.caches and served and not own:
+        yield (
+            f"models.{model.name}.caches: belong to the model's own upstream, upstream_id and location, and no Gemini "
+            "is served there: write them as [[models.targets.caches]] behind the target that has them"
+        )
 
 
 def _constraint_faults(model: ModelTable, served: list[UpstreamTable]) -> Iterator[str]:

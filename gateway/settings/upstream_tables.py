@@ -103,7 +103,7 @@ class MediaTable(Table, frozen=True, kw_only=True):
 
 
 class CacheTable(Table, frozen=True, kw_only=True):
-    """`[[models.caches]]`: a beginning of prompts that the operator keeps in Vertex AI's cache."""
+    """`[[models.caches]]`, `[[models.targets.caches]]`: a beginning of prompts that is kept in Vertex AI's cache."""
 
     name: str
     id: str

@@ -13,6 +13,8 @@ class Fault(Enum):
     """It does not accept the gateway's credentials, or not for this model."""
     MISSING = "upstream.model_missing"
     """It does not know the model; retired models end so."""
+    CACHE_MISSING = "upstream.cache_missing"
+    """It does not know the cached beginning that the prompt has, or not any more; or, of such a prompt, the model."""
     QUOTA = "upstream.quota"
     """It says that the gateway asks too much."""
     UNREACHABLE = "upstream.unreachable"
@@ -36,7 +38,10 @@ class Fault(Enum):
 
 
 UNSPENT: Final = frozenset(
-    {Fault.REFUSED, Fault.DENIED, Fault.MISSING, Fault.QUOTA, Fault.UNREACHABLE, Fault.CREDENTIALS, Fault.BREAKER}
+    {
+        *(Fault.REFUSED, Fault.DENIED, Fault.MISSING, Fault.CACHE_MISSING, Fault.QUOTA),
+        *(Fault.UNREACHABLE, Fault.CREDENTIALS, Fault.BREAKER),
+    }
 )
 """Faults before any token was made: nothing is charged."""
 

@@ -33,6 +33,7 @@ from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import (
     Asking,
     Finish,
+    Function,
     Generation,
     Text,
     Thinking,
@@ -41,6 +42,7 @@ from gateway.terms.conversation import (
     prompt_tokens_bound,
 )
 from gateway.terms.faults import Fault
+from gateway.terms.inputs import CachedContent, Inputs
 from gateway.terms.models import DatedPrice
 from gateway.terms.verdict import Kind
 from generated.agentic.gateway.v1 import ChatRequest, Content, CountTokensRequest, ListModelsRequest, Part, Role
@@ -81,6 +83,47 @@ async def test_what_one_target_cannot_do_the_next_one_does(around, tmp_path, kin
         assert closed.ending.model_version == B
         assert [fields["target"] for fields in whole.log.named("attempt.failed")] == [A]
         await whole.agree()
+
+
+LOOK = Function(name="look", description="", parameters_json_schema="{}")
+HANDBOOK = CachedContent(upstream_id="123", tokens_max=1_000)
+ITS_OWN = CachedContent(upstream_id="456", tokens_max=2_000)
+
+
+def reading(**kept):
+    """A route whose callers are offered both names; `kept`: what each target has."""
+    offered = replace(FLASH, inputs=Inputs(cached={"handbook": HANDBOOK, "law": ITS_OWN}))
+    targets = [(A, {"order": 1}), (B, {"order": 2})]
+    return Plan(model=offered, targets=tuple(targets), kept={A: kept.get("a", {}), B: kept.get("b", {})})
+
+
+async def test_a_target_without_the_cached_beginning_is_not_asked(around, tmp_path):
+    async with routed(around, tmp_path, reading(a={"handbook": HANDBOOK})) as (whole, _, __):
+        around.vertex_fails("status", None, code=503)
+        refused = await refusal(whole.converse(TEN, cached_content="handbook"))
+        # What the target that has it said, and no "not found" of one that cannot have it.
+        assert refused.reason == "upstream.unreachable"
+        assert set(asked(around)) == {A}
+        assert {target for target, _ in recorded_attempts(whole)} == {A}
+
+
+async def test_a_cached_beginning_that_is_gone_is_told_as_one_and_the_next_target_asked(around, tmp_path):
+    async with routed(around, tmp_path, reading(a={"handbook": HANDBOOK}, b={"handbook": ITS_OWN})) as (whole, _, __):
+        refused = await refusal(whole.converse(TEN, cached_content="handbook"))
+        assert (refused.kind, refused.reason) == (Kind.NOT_FOUND, "upstream.cache_missing")
+        assert "without cached_content" in refused.sentence
+        gone = "upstream.cache_missing"
+        assert recorded_attempts(whole) == [(A, gone), (B, gone)]
+        assert whole.held() == {}
+
+
+async def test_a_cached_beginning_is_refused_where_no_target_has_it(around, tmp_path):
+    async with routed(around, tmp_path, reading(b={"law": ITS_OWN})) as (whole, _, __):
+        unknown = await refusal(whole.converse(TEN, cached_content="handbok"))
+        assert unknown.sentence == "cached_content: flash has: handbook, law"
+        beside = await refusal(whole.converse(TEN, cached_content="law", functions=(LOOK,)))
+        assert beside.sentence == ("cached_content: has its own system instruction and functions: send none beside it")
+        assert asked(around) == []
 
 
 async def test_targets_of_a_lower_order_come_first_and_all_are_asked_in_their_order(around, tmp_path):

@@ -94,7 +94,29 @@ async def test_a_cached_beginning_that_has_ended(double, vertex):
     gone = Inputs(cached={"handbook": CachedContent(upstream_id="124", tokens_max=5_000)})
     with pytest.raises(UpstreamError) as caught:
         await heard(vertex, ask("hi", cached_content="handbook"), of=replace(MODEL, inputs=gone))
-    assert caught.value.fault is Broken.MISSING
+    assert caught.value.fault is Broken.CACHE_MISSING
+
+
+@pytest.mark.parametrize(
+    "code, message, cached, fault",
+    [
+        (400, "Cache content 123 is expired.", "handbook", Broken.CACHE_MISSING),
+        (400, "Cached content 123 has expired.", "handbook", Broken.CACHE_MISSING),
+        (400, "Cache content 123 is expired.", "", Broken.REFUSED),
+        (400, "Invalid value at 'contents[0]'.", "handbook", Broken.REFUSED),
+        (404, "Publisher Model was not found.", "", Broken.MISSING),
+        (403, "Cache content 123 is expired.", "handbook", Broken.DENIED),
+    ],
+)
+async def test_an_expired_cached_beginning_is_told_as_one(code, message, cached, fault):
+    async def play(exchange):
+        await exchange.answer(code, {"error": {"code": code, "message": message, "status": "X"}})
+
+    async with upstream(play) as server, vertex_at(server.url) as adapter:
+        with pytest.raises(UpstreamError) as caught:
+            await heard(adapter, ask("hi", cached_content=cached), of=SEEING)
+    assert caught.value.fault is fault
+    assert message in caught.value.detail
 
 
 @pytest.mark.parametrize("word", ["MODEL_ARMOR", "JAILBREAK", "IMAGE_SAFETY", "SAFETY", "OTHER"])

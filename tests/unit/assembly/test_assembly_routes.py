@@ -63,6 +63,38 @@ def test_every_target_is_asked_in_its_place_by_its_name_and_weight(tmp_path):
     assert lite.model.upstream_id == "gemini-3.5-flash"
 
 
+def test_a_cached_beginning_belongs_to_one_model_at_one_place(tmp_path):
+    kept = '[[models.caches]]\nname = "{}"\nid = "{}"\ntokens_max = {}\n\n'
+    more = kept.format("handbook", "1", 900) + kept.format("law", "2", 50)
+    beside = 'upstream_id = "gemini-3.5-flash"\norder = 2\nthroughput = "shared"\n'
+    route = routes(
+        tmp_path,
+        Clock(0),
+        **{
+            '[[models.targets]]\nname = "bought"': f'{more}[[models.targets]]\nname = "bought"',
+            'upstream_id = "gemini-3.5-flash"\norder = 2\n': beside,
+        },
+    )[ModelName("pro")]
+    of = {
+        one.target.name: {name: (cache.upstream_id, cache.tokens_max) for name, cache in cached(one.target.model)}
+        for one in route._standings
+    }
+    assert of == {
+        "bought": {"handbook": ("1", 900), "law": ("2", 50)},
+        "europe": {"handbook": ("2345678901", 45_000)},
+        "lite": {},
+    }
+    # Callers are offered all of them, and what is held is held for the longest of a name.
+    assert {name: cache.tokens_max for name, cache in cached(route.model_at(Clock(0).unix_us()))} == {
+        "handbook": 45_000,
+        "law": 50,
+    }
+
+
+def cached(model):
+    return model.inputs.cached.items()
+
+
 def test_a_model_of_one_place_is_asked_once_and_one_of_several_once_for_each(tmp_path):
     plain = routes(tmp_path, Clock(0), **{"attempts = 3\n": ""})
     assert plain[ModelName("flash")]._terms.retry.attempts == 1

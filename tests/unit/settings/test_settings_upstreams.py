@@ -20,6 +20,9 @@ location = "europe-west1"
 KEY = {"LLAMA_KEY": "sk-very-secret"}
 
 
+CACHE = '[[models.caches]]\nname = "handbook"\nid = "123"\ntokens_max = 10\n'
+
+
 def with_upstreams(tables, upstream="vertex", more="", targets=""):
     """The example with more upstreams, and a model more that one of them serves."""
     return f"""{TEXT}
@@ -166,6 +169,31 @@ def test_how_long_an_upstream_is_waited_for_is_bounded(tmp_path, vertex, llama, 
             "vertex",
             '[[models.targets]]\nname = "there"\nupstream = "gone"',
             "models.third.targets.there.upstream: 'gone' is not known",
+        ),
+        (
+            "",
+            "vertex",
+            CACHE + '[[models.targets]]\nname = "there"\nlocation = "europe-west1"',
+            "models.third.caches: belong to the model's own upstream, upstream_id and location, and no Gemini is",
+        ),
+        (
+            "",
+            "vertex",
+            CACHE + '[[models.targets]]\nname = "there"\nupstream_id = "gemini-x"',
+            "models.third.caches: belong to the model's own upstream, upstream_id and location, and no Gemini is",
+        ),
+        ("", "claude", CACHE, "models.third.caches: belong to the model's own upstream, upstream_id and location"),
+        (
+            "",
+            "vertex",
+            '[[models.targets]]\nname = "there"\nupstream = "claude"\n' + CACHE.replace("caches", "targets.caches"),
+            "models.third.targets.there.caches: only Gemini's upstreams keep some: leave them out",
+        ),
+        (
+            "",
+            "vertex",
+            '[[models.targets]]\nname = "there"\n' + 2 * CACHE.replace("caches", "targets.caches"),
+            "models.third.targets.there.caches: the name: 'handbook' stands twice",
         ),
     ],
 )
