@@ -75,7 +75,7 @@ def _signature_refusal(conversation: Conversation) -> Refusal | None:
 def _open_turn_refusal(model: Model, conversation: Conversation) -> Refusal | None:
     """Why the calls that are answered now cannot be gone on from (Anthropic, "Extended thinking" with tool use).
 
-    Calls and their results, up to the next words of the user's, are one turn to Anthropic, and where thinking is told
+    Calls and what brings their results are one turn to Anthropic, also over several of them, and where thinking is told
     in tokens, that turn must begin with what Claude thought. In a route, who made the calls may be asked instead.
     """
     if model.thinking is not ThinkingForm.BUDGET or not thinks(model, conversation.generation):

@@ -42,15 +42,11 @@ def in_order_of_calls(turns: tuple[Turn, ...]) -> list[Turn]:
 
 
 def open_turn(turns: tuple[Turn, ...]) -> int | None:
-    """The place of the model's turn that began what results alone have continued since; None where nothing is open."""
+    """The place of the model's turn that began what results have continued since; None where nothing is open."""
     first = len(turns)
-    while first >= 2 and _only_results(turns[first - 1]) and turns[first - 2].speaker is Speaker.MODEL:
+    while first >= 2 and _results(turns[first - 1]) and turns[first - 2].speaker is Speaker.MODEL:
         first -= 2
     return first if first < len(turns) else None
-
-
-def _only_results(turn: Turn) -> bool:
-    return all(isinstance(part, FunctionResult) for part in turn.parts)
 
 
 def _ordered(turn: Turn, places: dict[_Key, int]) -> Turn:

@@ -315,8 +315,8 @@ def _check_open_turn(asked: _Asked) -> None:
 
 
 def _results(message: _Message) -> bool:
-    """Whether it holds results and nothing else."""
-    return not isinstance(message.content, str) and all(isinstance(block, _ToolResult) for block in message.content)
+    """Whether it brings results, with or without words behind them."""
+    return not isinstance(message.content, str) and any(isinstance(block, _ToolResult) for block in message.content)
 
 
 def _check_history(asked: _Asked, seal: Seal) -> None:
