@@ -27,6 +27,9 @@ from made_streams import (
     user,
     vertex_at,
 )
+from routed import A, Plan, routed
+from served import served
+from whole import world
 
 from gateway.llm.compatible_request import Dialect
 from gateway.terms.conversation import (
@@ -41,6 +44,7 @@ from gateway.terms.conversation import (
 )
 from gateway.terms.faults import UpstreamError
 from gateway.terms.models import ThinkingForm
+from generated.agentic.gateway.v1 import ChatRequest, Content, FinishReason, Part, Role, RunTools
 from localcloud.compatible import CompatibleConfig, CompatibleDouble
 from localcloud.vertex import VertexConfig, VertexDouble
 from localcloud.vertex.config import DEFAULT_MODELS
@@ -157,3 +161,25 @@ async def test_geminis_signature_goes_back_as_it_came_on_either_wire(hands, firs
     with pytest.raises(UpstreamError, match="thought signature"):
         await heard(adapter, ask(bought, model(*spoilt), result, functions=(ORDER,)), of=of)
     assert "filled" in text(await heard(adapter, ask(bought, said, result, functions=(ORDER,)), of=of))
+
+
+@pytest.mark.parametrize("of", [LLAMA, GARDEN], ids=["llama", "garden gemini"])
+async def test_a_loop_that_fell_back_in_one_turn_goes_on_at_gemini_in_the_next(tmp_path, of):
+    async with AsyncExitStack() as stack:
+        around = await stack.enter_async_context(world())
+        other = await stack.enter_async_context(CompatibleDouble(CompatibleConfig(models=(of.upstream_id,))))
+        dialect = Dialect.GARDEN if of is GARDEN else Dialect.VLLM
+        adapter = await stack.enter_async_context(compatible_at(other.url, dialect=dialect))
+        plan = Plan(targets=((A, {}), (of.upstream_id, {"order": 2, "upstream": adapter})))
+        whole, *_ = await stack.enter_async_context(routed(around, tmp_path, plan))
+        client = await stack.enter_async_context(served(whole))
+        around.vertex_fails("status", 1, code=503)
+        said = Content(role=Role.USER, parts=[Part(text="buy 2 AAPL")])
+        answered = await client.call("Chat", ChatRequest(model="flash", contents=[said], run_tools=RunTools()))
+        assert answered.error is None
+        finish = answered.replies[-1].finish
+        assert finish.reason is FinishReason.STOP
+        assert [attempt.target for attempt in finish.attempts] == [A]
+        assert [entry.model for entry in other.journal.entries] == [of.upstream_id]
+        assert len(around.orders()) == 1
+        await whole.agree()
