@@ -49,6 +49,7 @@ from gateway.llm.vertex import Vertex, VertexConfig
 from gateway.llm.vertex_request import ENFORCED
 from gateway.policy.cedar import CedarPolicy
 from gateway.policy.schema import PolicyInputs
+from gateway.terms.aftercare import Room
 from gateway.terms.asks import ToolRequest
 from gateway.terms.caller import Budget, Credentials
 from gateway.terms.clock import SystemIds
@@ -335,6 +336,11 @@ class Whole:
         for _ in range(times):
             self.world.clock.pass_s(seconds)
             await recovery.sweep()
+
+    async def taken(self, lease_ms):
+        """What is due, for whoever asks; withdrawals first."""
+        rooms = tuple(Room(withdraw=withdraw, most=9) for withdraw in (True, False))
+        return await self.ledger.take(rooms, lease_ms=lease_ms)
 
     async def idle(self):
         """Wait until no effect runs."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.terms.aftercare import Watched
+from gateway.terms.aftercare import Room, Watched
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched, Reset
 from gateway.terms.operations import Failed, Operation, Receipt, Succeeded
@@ -20,8 +20,8 @@ class Aftercare(Protocol):
         """Mark what runs or goes on in halted scopes to be withdrawn; what was marked before stays as it is."""
         ...
 
-    async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
-        """Operations that are due to be looked for, for this owner alone until the lease ends."""
+    async def take(self, rooms: tuple[Room, ...], *, lease_ms: int) -> tuple[Watched, ...]:
+        """Operations that are due, for this owner alone until the lease ends: for each room those longest due."""
         ...
 
     async def conclude(

@@ -2,25 +2,30 @@
 
 Any instance does it for all of them: an operation is taken with a lease and a fence, so that two never look after one
 at the same time, and one that was paused in between changes nothing any more.
+
+Two beats: one tells the truth about leases and switches, which only the ledger is asked for; the other takes what is
+due, and leaves each look to a task in a place of its own (`slots.py`). Neither ever waits for an upstream.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+from gateway.call.slots import Slots
 from gateway.call.stations import Stations
 from gateway.terms.aftercare import Finding, NotYet, Unknowable, Watched
 from gateway.terms.faults import LedgerUnavailableError
-from gateway.terms.operations import Operation, Succeeded
+from gateway.terms.operations import Failure, Operation, Succeeded
 
 PAUSE_S: Final = 0.5
-"""Between two sweeps; half of the second in which a kill switch must work everywhere."""
-
-TAKEN_MAX: Final = 16
-"""Operations that one instance looks for at once."""
+"""Between two beats; half of the second in which a kill switch must work everywhere."""
 
 LEASE_MS: Final = 60_000
-"""How long one look may take; a venue's timeout is far below."""
+"""How long one look may take, with what it makes durable."""
+
+LOOK_S: Final = 45.0
+"""How long an upstream may take for it. Far above a venue's timeout; a tool's may be longer, its look may not."""
 
 LOOKS_MAX: Final = 24
 """Then a person decides: after about eighty minutes, more than any acceptance window."""
@@ -33,44 +38,84 @@ LOOK_LAST_US: Final = 300_000_000
 FOLLOW_LAST_US: Final = 60_000_000
 WITHDRAW_LAST_US: Final = 5_000_000
 
+_NO_ANSWER: Final = NotYet(
+    failure=Failure(reason="tool.look_up_late", message="Looking for it took too long; it is looked for again.")
+)
+
 
 class Recovery:
-    """One for each process. `sweep` is all of it, once; `run` goes on until it is cancelled."""
+    """One for each process. `run` goes on until it is cancelled; `sweep` is all that is due now, once."""
 
     def __init__(self, at: Stations) -> None:
         self._at = at
+        self._slots = Slots(at.tools.upstreams)
 
     async def run(self) -> None:
-        """Sweep again and again, sooner when somebody rings; a ledger that is away is tried again."""
-        while True:
-            try:
-                await self.sweep()
-            except LedgerUnavailableError as error:
-                self._at.witness.tell("recovery.failed", {"error": str(error)})
-            except Exception as error:  # noqa: BLE001 - the care of all operations must not end with one
-                self._at.witness.tell("recovery.failed", {"error": repr(error)})
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_S):
-                    await self._at.bell.wait()
-            self._at.bell.clear()
+        """Both beats, the second sooner when somebody rings; a ledger that is away is tried again.
+
+        Ends when it is cancelled: looks are cut, and what they looked for is given back.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_truths())
+            while True:
+                await self._tried(lambda: self._begin(group))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSE_S):
+                        await self._at.bell.wait()
+                self._at.bell.clear()
 
     async def sweep(self) -> int:
         """Do everything that is due now; gives the number of operations that were looked for.
 
         Raises `LedgerUnavailableError`; what was not done stays due.
         """
-        await self._settle_again()
+        for step in (self._settle_again, self._expire, self._mark):
+            await step()
+        looked = 0
+        while taken := await self._take():
+            looked += len(taken)
+            async with asyncio.TaskGroup() as group:
+                for one in taken:
+                    group.create_task(self._look(one))
+        return looked
+
+    async def _tell_truths(self) -> None:
+        """The first beat. A step that fails keeps none of the others."""
+        while True:
+            for step in (self._settle_again, self._expire, self._mark):
+                await self._tried(step)
+            await asyncio.sleep(PAUSE_S)
+
+    async def _tried(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except LedgerUnavailableError as error:
+            self._at.witness.tell("recovery.failed", {"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - the care of all operations must not end with one
+            self._at.witness.tell("recovery.failed", {"error": repr(error)})
+
+    async def _begin(self, group: asyncio.TaskGroup) -> None:
+        """The second beat."""
+        for one in await self._take():
+            group.create_task(self._look(one))
+
+    async def _take(self) -> tuple[Watched, ...]:
+        """What is due and has a place, and has it from now on."""
+        rooms = self._slots.rooms()
+        taken = await self._at.ledger.take(rooms, lease_ms=LEASE_MS) if rooms else ()
+        for one in taken:
+            self._slots.take(one)
+        return taken
+
+    async def _expire(self) -> None:
         for operation in await self._at.ledger.expire():
             self._at.witness.tell("operation.lost", {"operation": operation})
             self._at.changes.tell(operation)
-        # Whoever set a switch did this already, unless it was cut off between the two commits.
+            self._at.bell.set()  # it is due at once
+
+    async def _mark(self) -> None:
+        """Whoever set a switch did this already, unless it was cut off between the two commits."""
         await self._at.ledger.mark()
-        looked = 0
-        while taken := await self._at.ledger.take(most=TAKEN_MAX, lease_ms=LEASE_MS):
-            looked += len(taken)
-            # As effects: what is found out is made durable also if the process is told to end meanwhile.
-            await asyncio.gather(*(self._at.effects.start(self._look(one)) for one in taken))
-        return looked
 
     async def _settle_again(self) -> None:
         """Outcomes that could not be recorded. One that has another owner by now was told by it."""
@@ -88,19 +133,50 @@ class Recovery:
                 self._at.changes.tell(operation)
 
     async def _look(self, watched: Watched) -> None:
-        """Ask its service, and make durable what it says. What fails here is due again when the lease ends."""
+        """Ask its service. What fails here is due again when the lease ends."""
+        try:
+            found = await self._asked(watched)
+        except asyncio.CancelledError:
+            # Whoever goes on looks at once, not only when this lease has ended.
+            self._at.effects.start(self._told(watched, None))
+            raise
+        except Exception as error:  # noqa: BLE001 - one that cannot be looked for must not keep the others
+            self._failed(watched, error)
+        else:
+            # As an effect: what is found out is made durable also if the process is told to end meanwhile.
+            await self._at.effects.start(self._told(watched, found))
+        finally:
+            if self._slots.give(watched):
+                self._at.bell.set()
+
+    async def _asked(self, watched: Watched) -> Finding:
+        if watched.withdraw:
+            await self._at.ledger.note(self._at.recorder.withdrawal(watched.operation))
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await self._at.tools.look(watched)
+        except TimeoutError:
+            return _NO_ANSWER
+
+    async def _told(self, watched: Watched, found: Finding | None) -> None:
+        """Make durable what its service says; without a finding, give it back."""
         name = watched.operation.id
         try:
-            if watched.withdraw:
-                await self._at.ledger.note(self._at.recorder.withdrawal(watched.operation))
-            found = await self._at.tools.look(watched)
-            operation = await self._kept(watched, found)
-        except Exception as error:  # noqa: BLE001 - one that cannot be looked for must not keep the others
-            self._at.witness.tell("operation.look_failed", {"operation": name, "error": repr(error)})
+            if found is None:
+                operation = await self._at.ledger.postpone(watched, self._at.clock.unix_us())
+            else:
+                operation = await self._kept(watched, found)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(watched, error)
             return
         self._at.changes.tell(name)
-        told = {"operation": name, "state": operation.state.value, "found": type(found).__name__.lower()}
-        self._at.witness.tell("operation.looked_for", told)
+        told = "given back" if found is None else type(found).__name__.lower()
+        self._at.witness.tell(
+            "operation.looked_for", {"operation": name, "state": operation.state.value, "found": told}
+        )
+
+    def _failed(self, watched: Watched, error: Exception) -> None:
+        self._at.witness.tell("operation.look_failed", {"operation": watched.operation.id, "error": repr(error)})
 
     async def _kept(self, watched: Watched, found: Finding) -> Operation:
         ledger = self._at.ledger

@@ -16,7 +16,7 @@ from gateway.terms.clock import Clock, IdSource
 from gateway.terms.conversation import Conversation, Routed, TokenCount
 from gateway.terms.evidence import Denied, Evidence, Facts, OperatorAct
 from gateway.terms.halts import KnownScopes
-from gateway.terms.ids import ModelName, OperationId
+from gateway.terms.ids import ModelName, OperationId, ToolName
 from gateway.terms.latches import Reset
 from gateway.terms.models import Model
 from gateway.terms.money import Unit
@@ -144,6 +144,11 @@ class Models(Protocol):
 
 class Tools(Protocol):
     """The tool upstreams."""
+
+    @property
+    def upstreams(self) -> tuple[tuple[ToolName, ...], ...]:
+        """The names of each upstream's tools: what hangs there must not keep what is looked for elsewhere."""
+        ...
 
     def offered(self, caller: Caller) -> tuple[ToolDeclaration, ...]:
         """The tools that this caller may ask for, in the order of their names."""

@@ -8,7 +8,7 @@ from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.settlement import AT_ONCE, charged, charges_of, ended, move
 from gateway.ledger.states import Event, event_of, following
 from gateway.ledger.tables import BALANCES
-from gateway.terms.aftercare import Watched
+from gateway.terms.aftercare import Room, Watched
 from gateway.terms.faults import AlreadySettledError
 from gateway.terms.money import Unit
 from gateway.terms.operations import Failed, Operation, Similar, State, Succeeded
@@ -21,18 +21,25 @@ class Taking:
 
     now_unix_us: int
     lease_ms: int
-    most: int
+    rooms: tuple[Room, ...]
 
     def reads(self) -> Reads:
-        """What is due."""
-        return Reads(searches=(self._due(),))
+        """What is due, for each room a search of its own: what fills one leaves the others as they are."""
+        return Reads(searches=tuple(map(self._due, self.rooms)))
 
     def __call__(self, book: Book) -> tuple[Watched, ...]:
         """They are this owner's now. Of an effect that goes on, another may take over when the lease ends."""
-        return tuple(self._take(book, before) for before in book.found(self._due()))
+        return tuple(self._take(book, before) for room in self.rooms for before in book.found(self._due(room)))
 
-    def _due(self) -> Search:
-        return Search(states=(State.UNKNOWN, State.SUCCEEDED), due_unix_us=self.now_unix_us, limit=self.most)
+    def _due(self, room: Room) -> Search:
+        return Search(
+            states=(State.UNKNOWN, State.SUCCEEDED),
+            due_unix_us=self.now_unix_us,
+            marked=room.withdraw,
+            tools=room.tools,
+            other_tools=room.other_tools,
+            limit=room.most,
+        )
 
     def _take(self, book: Book, before: Stored) -> Watched:
         lease_us = self.now_unix_us + self.lease_ms * 1_000

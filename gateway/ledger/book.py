@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     def found(self, search: Search) -> list[Stored]:
-        """What a search finds, the oldest first."""
+        """What a search finds, in its order."""
         ...
 
     def last_boot(self) -> LastBoot | None:
@@ -182,11 +182,11 @@ class Book:
         return self._operations[operation]
 
     def found(self, search: Search) -> list[Stored]:
-        """What a search finds, the oldest first, as this batch left it: fewer than its limit may mean nothing."""
+        """What a search finds, in its order, as this batch left it: fewer than its limit may mean nothing."""
         for read in self._source.found(search):
             self._operations.setdefault(read.operation.id, read)
         matching = [one for one in self._operations.values() if one is not None and search.matches(one)]
-        return sorted(matching, key=_age)[: search.limit]
+        return sorted(matching, key=search.rank)[: search.limit]
 
     def holds(self, stored: Stored) -> list[Hold]:
         """What the operation holds: its holds that are held or kept."""
@@ -257,8 +257,3 @@ def _balance(row: Row) -> Balance:
     if not isinstance(held, int) or not isinstance(spent, int):
         raise TypeError("a balance in the tables is no integer")
     return Balance(held, spent)
-
-
-def _age(stored: Stored) -> tuple[bool, int]:
-    """What is not written yet is the youngest."""
-    return stored.number == 0, stored.number

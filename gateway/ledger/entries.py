@@ -81,7 +81,10 @@ class LastBoot(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """The oldest operations in one of `states`, at most `limit`, for which everything else that is said is true."""
+    """Operations in one of `states`, at most `limit`, for which everything else that is said is true.
+
+    The oldest come first; of those that are due, the ones that are longest due.
+    """
 
     states: tuple[State, ...]
     owner: Owner | None = None
@@ -97,6 +100,10 @@ class Search:
     """Its id: one at most."""
     marked: bool | None = None
     """Whether they are to be withdrawn."""
+    tools: tuple[str, ...] = ()
+    """The names of the tools that they are calls of."""
+    other_tools: bool = True
+    """Calls of all tools but `tools`, not of these."""
     limit: int = 256
 
     def matches(self, stored: Stored) -> bool:
@@ -111,7 +118,13 @@ class Search:
             and (self.halted_by is None or self.halted_by in stored.care.halts)
             and (self.named is None or self.named == operation.id)
             and (self.marked is None or self.marked == stored.withdraw)
+            and ((operation.key.tool in self.tools) != self.other_tools)
         )
+
+    def rank(self, stored: Stored) -> tuple[int, bool, int]:
+        """What comes first has the least. What is not written yet is the youngest."""
+        due_us = 0 if self.due_unix_us is None else stored.look_unix_us or 0
+        return due_us, stored.number == 0, stored.number
 
 
 def _due(stored: Stored, now_unix_us: int) -> bool:

@@ -37,7 +37,7 @@ from gateway.ledger.queue import PATIENCE_S
 from gateway.ledger.repeats import not_owned, repeat_of, shown
 from gateway.ledger.settlement import Settling
 from gateway.ledger.states import OPEN
-from gateway.terms.aftercare import Watched
+from gateway.terms.aftercare import Room, Watched
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
@@ -205,10 +205,10 @@ class PostgresLedger:
             while await opened.writer.do(Marking(scope, now_us)):
                 pass
 
-    async def take(self, *, most: int, lease_ms: int) -> tuple[Watched, ...]:
+    async def take(self, rooms: tuple[Room, ...], *, lease_ms: int) -> tuple[Watched, ...]:
         """See `Aftercare`."""
         now_us = self._clock.unix_us()
-        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, most=most))
+        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, rooms=rooms))
 
     async def conclude(
         self, watched: Watched, outcome: Succeeded | Failed, record: bytes, look_unix_us: int | None

@@ -319,9 +319,13 @@ def _hints(search: Search) -> tuple[str, list[object]]:
         values.append(search.named)
     if search.marked is not None:
         conditions.append(f"o.withdraw = {int(search.marked)}")
+    if search.tools or not search.other_tools:
+        conditions.append(f"o.tool {'<> ALL' if search.other_tools else '= ANY'} (${len(values) + 1}::text[])")
+        values.append(search.tools)
+    order = "o.number" if search.due_unix_us is None else "o.look_unix_us, o.number"
     statement = (
         "SELECT o.id, (SELECT array_agg(ROW(h.scope, h.unit, h.time_window)) FROM holds h"  # noqa: S608 - constants
         " WHERE h.operation = o.number) AS places FROM operations o"
-        f" WHERE {' AND '.join(conditions)} ORDER BY o.number LIMIT {search.limit}"
+        f" WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {search.limit}"
     )
     return statement, values

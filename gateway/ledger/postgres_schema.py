@@ -245,12 +245,19 @@ END $$
 _SIMILAR: Final = "ALTER TABLE operations ADD COLUMN alike TEXT NOT NULL DEFAULT '[]'"
 """See `sqlite_schema`."""
 
+_DUE: Final = (
+    "CREATE INDEX due_operations ON operations(withdraw, look_unix_us, number, tool) WHERE look_unix_us IS NOT NULL",
+    "DROP INDEX watched_operations",
+)
+"""What is due, in the order in which it is taken: what waits for one upstream is passed over inside of the index."""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
     (_SIGNED_BALANCES, _RATES, _SIGHTINGS, _LATCHES, _BARRIERS),
     (_EXPECT, _SAME_OPERATIONS, _NEW_KEYS, *map(_same, (BALANCES, HALTS, RATES, SIGHTINGS, LATCHES, BARRIERS))),
     (_SIMILAR,),
+    _DUE,
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 

@@ -153,8 +153,13 @@ def _search(search: Search) -> tuple[str, list[str | int]]:
     if search.marked is not None:
         conditions.append("withdraw = ?")
         values.append(int(search.marked))
+    if search.tools or not search.other_tools:
+        names = ", ".join("?" * len(search.tools))
+        conditions.append(f"tool {'NOT IN' if search.other_tools else 'IN'} ({names})")
+        values.extend(search.tools)
     where = " AND ".join(conditions)
-    return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY +number LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
+    order = "+number" if search.due_unix_us is None else "look_unix_us, number"
+    return f"SELECT {rows.COLUMNS} FROM operations WHERE {where} ORDER BY {order} LIMIT ?", [*values, search.limit]  # noqa: S608 - constants
 
 
 @cache

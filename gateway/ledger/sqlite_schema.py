@@ -186,6 +186,12 @@ CREATE TABLE barriers(
 _SIMILAR: Final = "ALTER TABLE operations ADD COLUMN alike TEXT NOT NULL DEFAULT '[]'"
 """What is forgotten if nothing came of an operation: a JSON array of scope, digest in hexadecimal, and window."""
 
+_DUE: Final = (
+    "CREATE INDEX due_operations ON operations(withdraw, look_unix_us, number, tool) WHERE look_unix_us IS NOT NULL",
+    "DROP INDEX watched_operations",
+)
+"""What is due, in the order in which it is taken: what waits for one upstream is passed over inside of the index."""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
@@ -200,6 +206,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         _BARRIERS,
     ),
     (_SIMILAR,),
+    _DUE,
 )
 """The statements that lead from version N to N + 1 of `PRAGMA user_version`; what was released is never changed."""
 

@@ -30,6 +30,18 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many more operations of one kind may be taken to be looked after."""
+
+    withdraw: bool
+    """Those of which what is open is to be cancelled, or those that are only looked for."""
+    most: int
+    tools: tuple[str, ...] = ()
+    other_tools: bool = True
+    """Calls of all tools but `tools`, not of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotYet:
     """Its service does not say yet what became of it."""
 

@@ -1,7 +1,7 @@
 """The tools station: one catalogue over several backends, and the last look at an ask before it leaves."""
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway.terms.aftercare import Finding, Unknowable, Watched
@@ -55,6 +55,7 @@ class Toolbox:
             name: types for backend in backends for name, types in backend.fact_types.items()
         }
         self.declarations: Final = tuple(tool for backend in backends for tool in backend.declarations)
+        self.upstreams: Final = tuple(_of_each(backends))
 
     def offered(self, caller: Caller) -> tuple[ToolDeclaration, ...]:
         """See the Protocol."""
@@ -93,6 +94,15 @@ class Toolbox:
 
     def _owner(self, ask: ToolAsk) -> Backend:
         return self._owners[ask.tool.name, ask.tool.version]
+
+
+def _of_each(backends: Iterable[Backend]) -> Iterator[tuple[ToolName, ...]]:
+    """The names of each backend's tools. Of two that have versions of one tool, the first has its name."""
+    named: set[ToolName] = set()
+    for backend in backends:
+        names = {tool.name for tool in backend.declarations} - named
+        named |= names
+        yield tuple(sorted(names))
 
 
 def _unchanged(ask: ToolAsk) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import NOON_US, OPERATOR, act, chat_ask, claim, tool_ask
+from made_calls import NOON_US, OPERATOR, act, chat_ask, claim, rooms, tool_ask
 from test_ledger_contract import BACKENDS
 
 from gateway.ledger.halts import Setting
@@ -54,7 +54,7 @@ async def opened(desk, look_us=NOON_US + SECOND_US, charged=2):
 
 async def take(desk, seconds=2, most=10, lease_ms=60_000):
     desk.clock.now_us += int(seconds * SECOND_US)
-    return await desk.ledger.take(most=most, lease_ms=lease_ms)
+    return await desk.ledger.take(rooms(most), lease_ms=lease_ms)
 
 
 async def conclude(desk, watched, outcome, look_us=None):

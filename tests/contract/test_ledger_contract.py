@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import CALLER, chat_ask, claim, evidence, other_caller, tool_ask
+from made_calls import CALLER, chat_ask, claim, evidence, other_caller, rooms, tool_ask
 from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.audit.chain import leaf_hash
@@ -346,7 +346,7 @@ async def test_the_commits_that_are_counted_had_something_in_them(desk):
     assert desk.ledger.commits == began + 1
     assert isinstance(await desk.admit(claims=[claim(limit=3)]), Refusal)
     assert await desk.ledger.get(reservation.operation, CALLER) is not None
-    await desk.ledger.take(most=1, lease_ms=1_000)
+    await desk.ledger.take(rooms(1), lease_ms=1_000)
     assert desk.ledger.commits == began + 1
     await desk.settle(reservation, Failed(failure=NO))
     assert desk.ledger.commits == began + 2

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import act, claim, tool_ask
+from made_calls import act, claim, rooms, tool_ask
 from test_ledger_contract import BACKENDS
 
 from gateway.ledger import sightings
@@ -186,7 +186,7 @@ async def lost(desk, guard=SIMILAR):
 async def looked_for(desk):
     """What is due, taken by this instance."""
     desk.clock.now_us += 2_000_000
-    [watched] = await desk.ledger.take(most=9, lease_ms=60_000)
+    [watched] = await desk.ledger.take(rooms(9), lease_ms=60_000)
     return watched
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
 from made_accounts import BUY, LOST, NO, PRICE, SELL, SHORTS, Account, came_to, reason_of
-from made_calls import act
+from made_calls import act, rooms
 from made_desks import SqliteDesk
 from test_ledger_contract import BACKENDS
 
@@ -42,7 +42,7 @@ async def desk(closed_desk):
 async def looked_for(desk):
     """The only operation that is due, taken by this instance."""
     desk.clock.now_us += 10_000_000
-    [watched] = await desk.ledger.take(most=10, lease_ms=1_000)
+    [watched] = await desk.ledger.take(rooms(10), lease_ms=1_000)
     return watched
 
 

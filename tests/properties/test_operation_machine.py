@@ -27,7 +27,7 @@ from real_postgres import told
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import OPERATOR, StillClock, act, claim, tool_ask
+from made_calls import OPERATOR, StillClock, act, claim, rooms, tool_ask
 from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.ledger.states import TRANSITIONS
@@ -220,14 +220,16 @@ class Operations(RuleBasedStateMachine):
     @precondition(lambda self: any(one.look_us is not None for one in self.known.values()))
     @rule(instance=INSTANCES, most=st.integers(1, 3), wait_s=WAITS)
     def take(self, instance, most, wait_s):
-        """Each instance gets what is due, the oldest first, and none gets what another has."""
+        """Each instance gets what is due, withdrawals first and then what is longest due, and none what another has."""
         self.clock.now_us += wait_s * SECOND_US
         desk = self.at(instance)
-        taken = self.run(desk.ledger.take(most=most, lease_ms=LOOK_LEASE_MS))
+        taken = self.run(desk.ledger.take(rooms(most), lease_ms=LOOK_LEASE_MS))
         due = [one for one in self.known.values() if one.look_us is not None and one.look_us <= self.clock.now_us]
-        assert [one.operation.id for one in taken] == [one.reservation.operation for one in due[:most]]
+        due.sort(key=lambda one: one.look_us)
+        due = [one for marked in (True, False) for one in [one for one in due if one.marked is marked][:most]]
+        assert [one.operation.id for one in taken] == [one.reservation.operation for one in due]
         lease_us = self.clock.now_us + LOOK_LEASE_MS * 1_000
-        for watched, one in zip(taken, due, strict=False):
+        for watched, one in zip(taken, due, strict=True):
             assert (watched.looks, watched.withdraw, dict(watched.held)) == (
                 one.looks,
                 one.marked,

@@ -108,7 +108,7 @@ async def test_only_the_unknown_is_decided_and_only_once(whole):
 async def test_what_is_just_being_asked_for_is_not_decided(whole):
     operation = await unknown(whole)
     whole.world.clock.pass_s(2)
-    (taken,) = await whole.ledger.take(most=1, lease_ms=1_000)
+    (taken,) = await whole.taken(1_000)
     refused = await refusal(resolving(whole, operation.id))
     assert (refused.kind, refused.reason) == (Kind.IN_PROGRESS, "operation.in_progress")
     await whole.ledger.postpone(taken, None)

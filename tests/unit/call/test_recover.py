@@ -200,10 +200,10 @@ async def test_a_fault_of_ours_while_looking_leaves_it_to_the_next_owner(around,
 async def test_a_paused_owner_cannot_conclude_what_another_has(whole):
     await lost_order(whole)
     whole.world.clock.pass_s(1)
-    (paused,) = await whole.ledger.take(most=9, lease_ms=1_000)
+    (paused,) = await whole.taken(1_000)
     whole.world.clock.pass_s(2)
     await whole.ledger.expire()
-    (other,) = await whole.ledger.take(most=9, lease_ms=60_000)
+    (other,) = await whole.taken(60_000)
     assert other.fence > paused.fence
     whole.world.exchange.faults.clear()
     found = await whole.stations.tools.look(paused)

@@ -69,7 +69,7 @@ async def test_a_change_by_another_instance_is_found(around, tmp_path, monkeypat
         watched = asyncio.ensure_future(collected(watching(whole, operation.id)))
         await eventually(lambda: whole.stations.changes._waiting)
         whole.world.clock.pass_s(2)
-        (taken,) = await whole.ledger.take(most=1, lease_ms=60_000)
+        (taken,) = await whole.taken(60_000)
         found = await whole.stations.tools.look(taken)
         await whole.ledger.conclude(taken, found, whole.records.finding(taken, found), None)
         states = await watched

@@ -9,6 +9,7 @@ from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
 from gateway.ledger import sqlite
 from gateway.ledger.sqlite import SqliteLedger
+from gateway.terms.aftercare import Room
 from gateway.terms.asks import ChatAsk, Effect, Idempotency, ToolAsk, ToolDeclaration, tool_digest
 from gateway.terms.caller import Caller, Operator
 from gateway.terms.conversation import Conversation, Speaker, Text, Turn
@@ -210,6 +211,11 @@ class Desk:
     async def refuse(self, reason="policy.denied"):
         refusal = Refusal(kind=Kind.FORBIDDEN, reason=reason, sentence="Ask the operator.")
         return await self.ledger.note(self.records.refusal(evidence(tool_ask(), ""), refusal))
+
+
+def rooms(most):
+    """Room for so many withdrawals and as many looks, of all tools."""
+    return tuple(Room(withdraw=withdraw, most=most) for withdraw in (True, False))
 
 
 def other_caller(**changes):

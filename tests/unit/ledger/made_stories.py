@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import asyncpg
-from made_calls import STREAM_CARE, act, chat_ask, claim
+from made_calls import STREAM_CARE, act, chat_ask, claim, rooms
 from made_desks import PostgresDesk, apart
 
 from gateway.audit.chain import NOTHING_BEFORE, BootChain, leaf_hash
@@ -78,7 +78,7 @@ async def doubt(desk, *, look):
 
 async def conclude(desk, outcome):
     desk.clock.now_us += 2 * LATER_US
-    [watched] = await desk.ledger.take(most=1, lease_ms=20_000)
+    [watched] = await desk.ledger.take(rooms(1), lease_ms=20_000)
     await desk.ledger.conclude(watched, outcome, desk.records.finding(watched, outcome), None)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from made_calls import CALLER, claim, tool_ask
+from made_calls import CALLER, claim, rooms, tool_ask
 from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.ledger import postgres_schema, sqlite_schema
@@ -92,7 +92,7 @@ async def test_what_the_first_version_left_is_kept_and_goes_on(desk):
             replay = await repeat(desk, key)
             assert isinstance(replay, Replay)
             assert replay.operation.state is State.UNKNOWN
-        assert await ledger.take(most=10, lease_ms=1_000) == ()
+        assert await ledger.take(rooms(10), lease_ms=1_000) == ()
         persons = await ledger.listed(Page(states=(State.UNKNOWN,), size=10))
         assert [(one.operation.key.key, one.needs_person) for one in persons] == [("running", True), ("doubted", True)]
         # The stream's hold of 5 is charged in full, beside the 1 of what was done.

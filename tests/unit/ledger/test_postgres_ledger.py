@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
-from made_calls import CALLER, claim, tool_ask
+from made_calls import CALLER, claim, rooms, tool_ask
 from made_desks import PostgresDesk
 
 from gateway.ledger.postgres_link import LedgerDatabaseError
@@ -249,7 +249,7 @@ async def test_what_one_instance_lost_another_finds_out_and_the_first_cannot_cha
     desks[1].clock.now_us += 31_000_000
     taken = await asyncio.gather(*(desk.ledger.expire() for desk in desks[1:]))
     assert [name for names in taken for name in names] == [reservation.operation]
-    taken = await asyncio.gather(*(desk.ledger.take(most=5, lease_ms=1_000) for desk in desks[1:]))
+    taken = await asyncio.gather(*(desk.ledger.take(rooms(5), lease_ms=1_000) for desk in desks[1:]))
     [watched] = [one for some in taken for one in some]
     found = Succeeded(result=b"{}", charges=((Unit.CALLS, 1),))
     with pytest.raises(AlreadySettledError):
