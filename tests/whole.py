@@ -232,6 +232,8 @@ class Plan:
     routes: object = None
     """A function from the model upstream to the routes by name, in the place of `models`."""
     policies: object = None
+    services: tuple = ()
+    """Tool services beside the exchange, not opened yet."""
     boot: str = ""
     effects: object = EffectTasks
     bounds: Bounds = field(default_factory=Bounds)
@@ -400,7 +402,8 @@ class Whole:
 async def _built(around, path, plan, stack):
     clock, ids, log = around.clock, SystemIds(), Log()
     venue = await stack.enter_async_context(Alpaca(_venue_config(around), clock))
-    toolbox = Toolbox([venue], ids)
+    services = [await stack.enter_async_context(one) for one in plan.services]
+    toolbox = Toolbox([venue, *services], ids)
     inputs = PolicyInputs(tools=toolbox.declarations, facts=toolbox.fact_types)
     boot = plan.boot or ids.new("boot")
     records = Records(clock=clock, instance="gateway", boot=boot, redaction_key=b"r" * 32)

@@ -9,10 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
-from made_calls import NOON_US, OPERATOR, act, chat_ask, claim, rooms, tool_ask
+from made_calls import NOON_US, OPERATOR, PLACE_ORDER, act, chat_ask, claim, rooms, tool_ask
 from test_ledger_contract import BACKENDS
 
 from gateway.ledger.halts import Setting
+from gateway.terms.aftercare import Room
 from gateway.terms.faults import AlreadySettledError, SettlementError
 from gateway.terms.money import Unit
 from gateway.terms.operations import Aftercare, Failed, Failure, Loss, State, Succeeded, Unknown
@@ -80,6 +81,61 @@ async def test_as_many_as_asked_for_are_taken_the_oldest_first(desk):
     reservations = [await doubted(desk) for _ in range(5)]
     first, second = await take(desk, most=3), await take(desk, most=3)
     assert [one.operation.id for one in (*first, *second)] == [one.operation for one in reservations]
+
+
+async def test_what_is_longest_due_is_taken_first_however_old_it_is(desk):
+    """Or the oldest, asked for in vain again and again, would keep all that came after them."""
+    due = {seconds: (await doubted(desk, NOON_US + seconds * SECOND_US)).operation for seconds in (5, 3, 4, 1, 2)}
+    for seconds in (1, 2, 3):
+        (watched,) = await take(desk, seconds=9, most=1)
+        assert watched.operation.id == due[seconds]
+        await desk.ledger.postpone(watched, desk.clock.now_us + SECOND_US)
+    assert [one.operation.id for one in await take(desk, seconds=9)] == [due[one] for one in (4, 5, 1, 2, 3)]
+
+
+async def test_each_room_is_filled_for_itself(desk):
+    """However much is due of one kind, it takes nothing of another's room."""
+    book, pay = replace(PLACE_ORDER, name="book_flight"), replace(PLACE_ORDER, name="pay_bill")
+    orders = [(await doubted(desk)).operation for _ in range(5)]
+    flights = [(await doubted(desk, ask=tool_ask(key=f"f-{n}", tool=book))).operation for n in range(2)]
+    bill = (await doubted(desk, ask=tool_ask(key="b", tool=pay))).operation
+    known = ("place_order", "book_flight")
+    desk.clock.now_us += 2 * SECOND_US
+
+    async def took(most, withdraw=False, **kind):
+        taken = await desk.ledger.take((Room(withdraw=withdraw, most=most, **kind),), lease_ms=1)
+        return [one.operation.id for one in taken]
+
+    every = tuple(
+        Room(withdraw=False, most=1, tools=tools, other_tools=others)
+        for tools, others in ((("book_flight",), False), (known, True), (("place_order",), False))
+    )
+    taken = await desk.ledger.take(every, lease_ms=60_000)
+    assert [one.operation.id for one in taken] == [flights[0], bill, orders[0]]
+    assert await took(9, withdraw=True) == []
+    assert await took(9, tools=known) == []
+    assert await took(9, tools=(), other_tools=False) == []
+    assert await took(9, tools=("book_flight",), other_tools=False) == flights[1:]
+    assert await took(9, tools=("book_flight",)) == orders[1:]
+    assert await desk.ledger.take((), lease_ms=1) == ()
+
+
+async def test_what_is_to_be_withdrawn_has_room_of_its_own(desk):
+    halted = await doubted(desk)
+    await desk.halt("all")
+    looked_for = await doubted_outside(desk)
+    desk.clock.now_us += 2 * SECOND_US
+    taken = await desk.ledger.take(tuple(reversed(rooms(1))), lease_ms=60_000)
+    assert [(one.operation.id, one.withdraw) for one in taken] == [
+        (looked_for.operation, False),
+        (halted.operation, True),
+    ]
+
+
+async def doubted_outside(desk):
+    """One that no halt is for."""
+    desk.care = replace(desk.care, halts=())
+    return await doubted(desk, look_us=NOON_US)
 
 
 @pytest.mark.parametrize(
