@@ -196,7 +196,7 @@ async def _awaited(ending: Ending) -> AsyncIterator[EffectTasks]:
 
 @asynccontextmanager
 async def _recovering(recovery: Recovery) -> AsyncIterator[None]:
-    """The recovery goes on until the calls have ended, however they end; what it is just looking for, effects end."""
+    """The recovery goes on until the calls have ended, however they end; what it found out by then, effects record."""
     group = await asyncio.TaskGroup().__aenter__()
     task = group.create_task(recovery.run())
     try:
