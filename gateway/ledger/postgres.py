@@ -11,22 +11,20 @@ held: never spent twice, never done twice, never freed. No order of events is ev
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 
-from gateway.ledger.admission import Admitting, Weighing
-from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
+from gateway.ledger.book import Unit as LedgerUnit
 from gateway.ledger.entries import LastBoot, Owner, Search
-from gateway.ledger.guards import Metering
-from gateway.ledger.halts import Marking, Setting, halt_refusal
+from gateway.ledger.halts import halt_refusal
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.latches import Resetting
-from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
-from gateway.ledger.losing import LOST_AT_ONCE, Losing, expired
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending
+from gateway.ledger.losing import LOST_AT_ONCE, Losing
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
 from gateway.ledger.postgres_overview import counted, engaged_scopes, halts, latches, listed, overview, record
@@ -35,32 +33,26 @@ from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
 from gateway.ledger.queue import PATIENCE_S
 from gateway.ledger.repeats import not_owned, repeat_of, shown
-from gateway.ledger.settlement import Settling
 from gateway.ledger.states import OPEN
-from gateway.terms.aftercare import Room, Watched
+from gateway.ledger.written import CLOSED, WrittenLedger
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import BootId, OperationId
-from gateway.terms.latches import Latched, Reset
+from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import (
-    Admission,
     Counted,
-    Failed,
     Operation,
     OperationKey,
-    Rate,
     Receipt,
     Replay,
     Reservation,
-    Settlement,
-    Succeeded,
 )
-from gateway.terms.overview import Halt, HaltStanding, Overview, Page
+from gateway.terms.overview import HaltStanding, Overview, Page
 from gateway.terms.verdict import Refusal
 
-CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
+Answer = TypeVar("Answer")
 
 _LAST_BOOT: Final = (
     "SELECT b.boot, a.sequence, a.leaf, a.link FROM boots b JOIN audit a USING (instance, boot) WHERE instance = $1"
@@ -79,18 +71,16 @@ class _Opened:
     tasks: asyncio.TaskGroup
 
 
-class PostgresLedger:
+class PostgresLedger(WrittenLedger):
     """See `Ledger` in `gateway.call.stations`; besides, it is started, closed, and takes halts, as `SqliteLedger` is.
 
     One task writes and one reads, each over a connection of its own; both make a lost connection anew.
     """
 
     def __init__(self, url: str, *, clock: Clock, chain: Chain, diary: Diary, patience_s: float = PATIENCE_S) -> None:
+        super().__init__(clock, chain, diary)
         self._url = url
         self._patience_s = patience_s
-        self._clock = clock
-        self._chain = chain
-        self._diary = diary
         self._opened: _Opened | None = None
 
     async def start(self) -> Receipt:
@@ -150,39 +140,9 @@ class PostgresLedger:
         """An operation of this caller; another's is as absent as none."""
         return shown(await self._now_open().reader.read(ById(operation)), caller)
 
-    async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
-        """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(self._admitting(admission))
-
-    async def weigh(self, admission: Admission) -> Refusal | None:
-        """What `admit` would refuse this admission for now; nothing is taken. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Weighing(self._admitting(admission)))
-
-    async def meter(self, rate: Rate) -> Refusal | None:
-        """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
-
     async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
         """See `gateway.call.stations.Ledger`. Raises `LedgerUnavailableError`."""
         return await self._now_open().reader.ask(lambda connection: counted(connection, places))
-
-    async def settle(self, settlement: Settlement) -> Operation:
-        """Make outcome, charges and record durable in one commit.
-
-        Raises `AlreadySettledError` for a second time, `SettlementError` for charges that cannot be, and
-        `LedgerUnavailableError`; nothing was changed then, except perhaps where PostgreSQL was lost during the commit.
-        """
-        return await self._now_open().writer.do(Settling(settlement))
-
-    async def note(self, record: bytes) -> Receipt:
-        """Make a record durable that belongs to no operation, such as a refusal. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Noting(record))
-
-    async def halt(self, halt: Halt, record: bytes) -> Receipt:
-        """Set or release a halt switch, with its record. After this, no instance admits anything of its scope."""
-        receipt = await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
-        await self.mark()
-        return receipt
 
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
         """See `Ledger`."""
@@ -192,38 +152,6 @@ class PostgresLedger:
                 return halt_refusal(scope, stands.engaged[scope], reservation.permit.policy_hash)
         stored = stands.stored
         return not_owned(reservation, None if stored is None else (stored.operation.state, stored.fence))
-
-    async def expire(self) -> tuple[OperationId, ...]:
-        """See `Aftercare`."""
-        now_us = self._clock.unix_us()
-        return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
-
-    async def mark(self) -> None:
-        """See `Aftercare`. Where no switch is set, nothing is written."""
-        opened, now_us = self._now_open(), self._clock.unix_us()
-        for scope in await opened.reader.ask(engaged_scopes):
-            while await opened.writer.do(Marking(scope, now_us)):
-                pass
-
-    async def take(self, rooms: tuple[Room, ...], *, lease_ms: int) -> tuple[Watched, ...]:
-        """See `Aftercare`."""
-        now_us = self._clock.unix_us()
-        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, rooms=rooms))
-
-    async def conclude(
-        self, watched: Watched, outcome: Succeeded | Failed, record: bytes, look_unix_us: int | None
-    ) -> Operation:
-        """See `Aftercare`."""
-        unit = Concluding(watched=watched, outcome=outcome, record=record, look_unix_us=look_unix_us)
-        return await self._now_open().writer.do(unit)
-
-    async def postpone(self, watched: Watched, look_unix_us: int | None) -> Operation:
-        """See `Aftercare`."""
-        return await self._now_open().writer.do(Postponing(watched=watched, look_unix_us=look_unix_us))
-
-    async def resolve(self, seen: Overview, outcome: Succeeded | Failed, record: bytes) -> Operation:
-        """See `Oversight`."""
-        return await self._now_open().writer.do(Resolving(seen=seen, outcome=outcome, record=record))
 
     async def halts(self) -> tuple[HaltStanding, ...]:
         """See `Oversight`."""
@@ -245,12 +173,11 @@ class PostgresLedger:
         """See `Oversight`."""
         return await self._now_open().reader.ask(latches)
 
-    async def reset_latch(self, reset: Reset, record: bytes) -> Receipt | None:
-        """See `Oversight`."""
-        return await self._now_open().writer.do(Resetting(reset, record, self._clock.unix_us()))
+    async def _do(self, unit: LedgerUnit[Answer]) -> Answer:
+        return await self._now_open().writer.do(unit)
 
-    def _admitting(self, admission: Admission) -> Admitting:
-        return Admitting(admission, self._clock.unix_us(), self._diary)
+    async def _engaged_scopes(self) -> Sequence[str]:
+        return await self._now_open().reader.ask(engaged_scopes)
 
     async def _begun(self, before: LastBoot | None) -> _Opened:
         links = Link(self._url), Link(self._url)

@@ -1,57 +1,45 @@
 """The ledger in one SQLite file: for a gateway of one instance, with nothing else to run."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway.ledger import rows
-from gateway.ledger.admission import Admitting, Weighing
-from gateway.ledger.aftercare import Concluding, Postponing, Resolving, Taking
 from gateway.ledger.book import Book, Head
+from gateway.ledger.book import Unit as LedgerUnit
 from gateway.ledger.entries import Search, Stored
-from gateway.ledger.guards import Metering
-from gateway.ledger.halts import Marking, Setting
 from gateway.ledger.journal import Chain, Diary
-from gateway.ledger.latches import Resetting
-from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending, Noting
-from gateway.ledger.losing import Losing, expired
+from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, Ending
+from gateway.ledger.losing import Losing
 from gateway.ledger.repeats import repeat_of, shown
-from gateway.ledger.settlement import Settling
 from gateway.ledger.sqlite_book import BY_ID, BY_KEY, SqliteSource
 from gateway.ledger.sqlite_files import FileLock, LedgerFileError, open_for_reading, open_for_writing, prepare
 from gateway.ledger.sqlite_overview import counted, engaged_scopes, halts, latches, listed, overview, record, stopped
 from gateway.ledger.sqlite_writer import Writer
 from gateway.ledger.states import OPEN
 from gateway.ledger.tables import Row
-from gateway.terms.aftercare import Room, Watched
+from gateway.ledger.written import CLOSED, WrittenLedger
 from gateway.terms.caller import Caller
 from gateway.terms.clock import Clock
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
-from gateway.terms.latches import Latched, Reset
+from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import (
-    Admission,
     Counted,
-    Failed,
     Operation,
     OperationKey,
-    Rate,
     Receipt,
     Replay,
     Reservation,
-    Settlement,
-    Succeeded,
 )
-from gateway.terms.overview import Halt, HaltStanding, Overview, Page
+from gateway.terms.overview import HaltStanding, Overview, Page
 from gateway.terms.verdict import Refusal
 
 Answer = TypeVar("Answer")
-
-CLOSED: Final = "the ledger is not open: it was not started, or it is closing"
 
 _RUNNING: Final = Search(states=OPEN, limit=1_000_000)
 """Only one process has the file: whatever runs at its start or its close, nobody works on after it."""
@@ -67,7 +55,7 @@ class _Opened:
     writer: Writer
 
 
-class SqliteLedger:
+class SqliteLedger(WrittenLedger):
     """See `Ledger` in `gateway.call.stations`; besides, it is started, closed, and takes halts.
 
     Reads happen in the caller's thread: by a unique key in a file that this process keeps in memory, they cost less
@@ -75,10 +63,8 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path, *, clock: Clock, chain: Chain, diary: Diary) -> None:
+        super().__init__(clock, chain, diary)
         self._path = path
-        self._clock = clock
-        self._chain = chain
-        self._diary = diary
         self._opened: _Opened | None = None
 
     async def start(self) -> Receipt:
@@ -135,75 +121,13 @@ class SqliteLedger:
         stored = self._read(BY_ID, (operation,))
         return shown(stored, caller)
 
-    async def admit(self, admission: Admission) -> Reservation | Replay | Refusal:
-        """Make key, holds and intent durable in one commit, or nothing of it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(self._admitting(admission))
-
-    async def weigh(self, admission: Admission) -> Refusal | None:
-        """What `admit` would refuse this admission for now; nothing is taken. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Weighing(self._admitting(admission)))
-
-    async def meter(self, rate: Rate) -> Refusal | None:
-        """Count one event of a rate in a commit of its own, or refuse it. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Metering(rate, self._clock.unix_us()))
-
     async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
         """See `gateway.call.stations.Ledger`. Raises `LedgerUnavailableError`."""
         return self._look(lambda reader: counted(reader, places))
 
-    async def settle(self, settlement: Settlement) -> Operation:
-        """Make outcome, charges and record durable in one commit.
-
-        Raises `AlreadySettledError` for a second time, `SettlementError` for charges that cannot be, and
-        `LedgerUnavailableError`; nothing was changed then, except perhaps by a disk that failed during the commit.
-        """
-        return await self._now_open().writer.do(Settling(settlement))
-
-    async def note(self, record: bytes) -> Receipt:
-        """Make a record durable that belongs to no operation, such as a refusal. Raises `LedgerUnavailableError`."""
-        return await self._now_open().writer.do(Noting(record))
-
-    async def halt(self, halt: Halt, record: bytes) -> Receipt:
-        """Set or release a halt switch, with its record. Nothing of its scope is admitted after this returns."""
-        receipt = await self._now_open().writer.do(Setting(halt, record, self._clock.unix_us()))
-        await self.mark()
-        return receipt
-
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
         """See `Ledger`. Reads what is committed; raises `LedgerUnavailableError` when it cannot."""
         return self._look(lambda reader: stopped(reader, reservation, halts))
-
-    async def expire(self) -> tuple[OperationId, ...]:
-        """See `Aftercare`."""
-        now_us = self._clock.unix_us()
-        return await self._now_open().writer.do(Losing(self._diary, expired(now_us), now_us))
-
-    async def mark(self) -> None:
-        """See `Aftercare`. Where no switch is set, nothing is written."""
-        writer, now_us = self._now_open().writer, self._clock.unix_us()
-        for scope in self._look(engaged_scopes):
-            while await writer.do(Marking(scope, now_us)):
-                pass
-
-    async def take(self, rooms: tuple[Room, ...], *, lease_ms: int) -> tuple[Watched, ...]:
-        """See `Aftercare`. Where nothing is due, nothing is written."""
-        now_us = self._clock.unix_us()
-        return await self._now_open().writer.do(Taking(now_unix_us=now_us, lease_ms=lease_ms, rooms=rooms))
-
-    async def conclude(
-        self, watched: Watched, outcome: Succeeded | Failed, record: bytes, look_unix_us: int | None
-    ) -> Operation:
-        """See `Aftercare`."""
-        unit = Concluding(watched=watched, outcome=outcome, record=record, look_unix_us=look_unix_us)
-        return await self._now_open().writer.do(unit)
-
-    async def postpone(self, watched: Watched, look_unix_us: int | None) -> Operation:
-        """See `Aftercare`."""
-        return await self._now_open().writer.do(Postponing(watched=watched, look_unix_us=look_unix_us))
-
-    async def resolve(self, seen: Overview, outcome: Succeeded | Failed, record: bytes) -> Operation:
-        """See `Oversight`."""
-        return await self._now_open().writer.do(Resolving(seen=seen, outcome=outcome, record=record))
 
     async def halts(self) -> tuple[HaltStanding, ...]:
         """See `Oversight`."""
@@ -225,12 +149,11 @@ class SqliteLedger:
         """See `Oversight`."""
         return self._look(latches)
 
-    async def reset_latch(self, reset: Reset, record: bytes) -> Receipt | None:
-        """See `Oversight`."""
-        return await self._now_open().writer.do(Resetting(reset, record, self._clock.unix_us()))
+    async def _do(self, unit: LedgerUnit[Answer]) -> Answer:
+        return await self._now_open().writer.do(unit)
 
-    def _admitting(self, admission: Admission) -> Admitting:
-        return Admitting(admission, self._clock.unix_us(), self._diary)
+    async def _engaged_scopes(self) -> Sequence[str]:
+        return self._look(engaged_scopes)
 
     def _now_open(self) -> _Opened:
         if self._opened is None:
