@@ -28,7 +28,7 @@ def base64(data):
         query('{"tool":"\u00e4xe"}'),
         query(base64(request(tool="\u00e4xe")), base64="1"),
         query(base64(request("proto", tool="\u00e4xe")), "proto", base64="1"),
-        query(base64(gzip.compress(request(tool="\u00e4xe"))), base64="1", compression="gzip"),
+        query(base64(gzip.compress(request(tool="\u00e4xe"), mtime=0)), base64="1", compression="gzip"),
         query('{"tool":"\u00e4xe"}', compression="identity", base64="0", other="ignored"),
         b"message=%7B%22tool%22:%22%C3%A4xe%22%7D&encoding=json",
     ],
