@@ -508,9 +508,9 @@ def tool_request(tool="place_order", arguments=None, key="k-1", run="", version=
     return ToolRequest(tool=tool, version=version, arguments_json=text, idempotency_key=key, run_id=run)
 
 
-def prompt(text="hello", *, model="flash", run="", generation=None, **conversation):
+def prompt(text="hello", *, model="flash", run="", generation=None, files=(), **conversation):
     """A model call with one turn of the user's."""
-    turns = (Turn(speaker=Speaker.USER, parts=(Text(text=text),)),)
+    turns = (Turn(speaker=Speaker.USER, parts=(Text(text=text), *files)),)
     asked = Conversation(system_instruction="", turns=turns, generation=generation or Generation(), **conversation)
     return PromptRequest(model=model, read=partial(Prompt, conversation=asked, run=run, digest=b"d" * 32))
 

@@ -90,7 +90,8 @@ async def _streamed(
                 tally.take(chunk)
                 if isinstance(chunk, Attempt) and chunk.code:
                     event = "attempt.lost" if chunk.lost else "attempt.failed"
-                    call.tell(event, target=chunk.target, fault=chunk.code, ms=chunk.milliseconds)
+                    aside = {"aside_ms": chunk.aside_ms} if chunk.aside_ms else {}
+                    call.tell(event, target=chunk.target, fault=chunk.code, ms=chunk.milliseconds, **aside)
                 if waiting and tally.started:
                     call.passage.stages.spend("first_chunk", call.at.clock.monotonic_ns() - began_ns)
                 if isinstance(chunk, Text | Thought | FunctionCall):

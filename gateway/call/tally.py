@@ -266,6 +266,8 @@ def _attempt_fields(attempt: Attempt) -> dict[str, object]:
     }
     if attempt.hedge:
         fields["hedge"] = True
+    if attempt.aside_ms:
+        fields["aside_ms"] = attempt.aside_ms
     if attempt.charged_tokens:
         fields |= {"charged_input_tokens": attempt.charged_tokens, "charged_cost_micro_usd": attempt.charged_cost}
     return fields

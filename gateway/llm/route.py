@@ -119,7 +119,7 @@ class Route:
         return self._hedged(ask, call_ids, deadline_ns, may_hedge)
 
     async def _one_by_one(self, ask: ChatAsk, call_ids: str, deadline_ns: int | None) -> AsyncGenerator[Routed, None]:
-        tries = self._tries(self._able(ask.conversation))
+        tries = self._tries(self._able(ask.conversation), ask.conversation)
         trying = tries.first()
         while True:
             target = trying.standing.target
@@ -152,7 +152,7 @@ class Route:
         self, ask: ChatAsk, call_ids: str, deadline_ns: int | None, may_hedge: MayHedge
     ) -> AsyncGenerator[Routed, None]:
         """The same, with one attempt in the call that may have another one beside it until either has an answer."""
-        tries = self._tries(self._able(ask.conversation))
+        tries = self._tries(self._able(ask.conversation), ask.conversation)
         trying = tries.first()
         while True:
             failures: list[UpstreamError] = []
@@ -195,7 +195,7 @@ class Route:
         for standing in able:
             if (kept := self._counts.kept((standing.target.tokenizer, content))) is not None:
                 return TokenCount(tokens=kept, estimated=False, cached=True)
-        tries = self._tries(able)
+        tries = self._tries([one.counting() for one in able], ask.conversation)
         trying = tries.first()
         while True:
             try:
@@ -217,10 +217,10 @@ class Route:
         """Those that can do what is asked."""
         return [one for one in self._standings if one.target.upstream.check(one.target.model, conversation) is None]
 
-    def _tries(self, able: Sequence[Standing]) -> Tries:
+    def _tries(self, able: Sequence[Standing], conversation: Conversation) -> Tries:
         if not able:
             raise UpstreamError(Fault.REFUSED, "no target of the route can do what is asked")
-        return Tries(able, self._terms.retry, self._budget, self._around)
+        return Tries(able, conversation, self._terms.retry, self._budget, self._around)
 
     async def _slow(self, race: Race, possible: Callable[[], bool], may_hedge: MayHedge) -> bool:
         """Whether the time for a second attempt has come, and it may be sent; back as soon as the first one ends."""

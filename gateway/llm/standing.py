@@ -1,9 +1,10 @@
 """The targets of a route as they stand now: which may be asked, and which one is asked next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from gateway.llm.aside import Aside
 from gateway.llm.breaker import Breaker, BreakerTerms
 from gateway.llm.cooling import Cooling
 from gateway.llm.upstream import Upstream
@@ -41,6 +42,13 @@ class Standing:
     target: Target
     breaker: Breaker
     cooling: Cooling = field(default_factory=Cooling)
+    aside: Aside = field(default_factory=Aside)
+    """For what is asked of it now: answers, or counts."""
+    aside_for_counts: Aside = field(default_factory=Aside)
+
+    def counting(self) -> "Standing":
+        """The same target as it stands for counts: what does not count may well answer, and the other way round."""
+        return replace(self, aside=self.aside_for_counts)
 
 
 def standings(targets: Sequence[Target], terms: BreakerTerms) -> tuple[Standing, ...]:
@@ -52,11 +60,11 @@ def next_standing(of: Sequence[Standing], tries: Sequence[int], now_ns: int, cha
     """The one to be asked next, or None where every breaker is open.
 
     Those that were asked least go first (`tries`, in the order of `of`), of these the ones that have quota, before
-    those that may have it again and those that said when; of these the ones of the lowest order, and among equals
-    chance decides by weight.
+    those that may have it again, those that would not serve and those that said when; of these the ones of the lowest
+    order, and among equals chance decides by weight.
     """
     open_to = [
-        ((asked, one.cooling.named_left_ns(now_ns) > 0, one.cooling.left_ns(now_ns) > 0, one.target.order), one)
+        ((asked, *_ill(one, now_ns), one.target.order), one)
         for one, asked in zip(of, tries, strict=True)
         if one.breaker.closed_for_ns(now_ns) == 0
     ]
@@ -64,6 +72,11 @@ def next_standing(of: Sequence[Standing], tries: Sequence[int], now_ns: int, cha
         return None
     first = min(rank for rank, _ in open_to)
     return _drawn([one for rank, one in open_to if rank == first], chance)
+
+
+def _ill(one: Standing, now_ns: int) -> tuple[bool, bool, bool]:
+    cooling = one.cooling
+    return cooling.named_left_ns(now_ns) > 0, one.aside.left_ns(now_ns) > 0, cooling.left_ns(now_ns) > 0
 
 
 def _drawn(equals: Sequence[Standing], chance: Chance) -> Standing:

@@ -4,15 +4,17 @@ An attempt is made again only before the first chunk of an answer: what the call
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.llm.aside import sets_aside
 from gateway.llm.breaker import Entry
 from gateway.llm.breaker import Standing as BreakerStanding
 from gateway.llm.retry_budget import RetryBudget, RetryTerms
 from gateway.llm.standing import AILING, Standing, next_standing
+from gateway.llm.vertex_error import RETRY_MS_MAX
 from gateway.terms.clock import Chance, Clock, Sleep
-from gateway.terms.conversation import Attempt
+from gateway.terms.conversation import Attempt, Conversation
 from gateway.terms.faults import UNSPENT, Fault, UpstreamError
 from gateway.terms.limits import COMMIT_RESERVE_S, UPSTREAM_RESERVE_S
 
@@ -46,10 +48,20 @@ class GivenUpError(UpstreamError):
 class Trying:
     """One attempt on its way. Whatever ends it tells the breaker, once."""
 
-    __slots__ = ("_around", "_began_ns", "_entry", "answered", "hedge", "standing")
+    __slots__ = ("_around", "_began_ns", "_conversation", "_entry", "answered", "hedge", "standing")
 
-    def __init__(self, standing: Standing, entry: Entry, around: Surroundings, *, hedge: bool = False) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        entry: Entry,
+        conversation: Conversation,
+        around: Surroundings,
+        *,
+        hedge: bool = False,
+    ) -> None:
+        """`conversation` is what it asks with."""
         self.standing = standing
+        self._conversation = conversation
         self.hedge = hedge
         self.answered = False
         self._entry: Entry | None = entry
@@ -62,21 +74,28 @@ class Trying:
         if self._entry is not None:
             self.standing.breaker.answered(self._entry, self._around.clock.monotonic_ns())
         self.standing.cooling.answered()
+        self.standing.aside.answered()
         return self._attempt(None)
 
     def fail(self, error: UpstreamError) -> Attempt:
         """It met a fault, before or after its first chunk."""
         entry, self._entry = self._entry, None
         now_ns = self._around.clock.monotonic_ns()
+        self._count_down(error)
         if error.fault is Fault.QUOTA:
             self.standing.cooling.refused(now_ns, error.retry_after_ms, self._around.chance)
+        elif error.fault is Fault.UNREACHABLE and error.retry_after_ms is not None:
+            self.standing.cooling.told(now_ns, error.retry_after_ms, error.fault)
+        aside_ms = 0
+        if not self.answered and sets_aside(error.fault, self._conversation):
+            aside_ms = self.standing.aside.failed(now_ns, error.fault, self._around.chance)
         if entry is not None and isinstance(error, GivenUpError):
             self.standing.breaker.left(entry)
         elif entry is not None and error.fault in AILING:
             self.standing.breaker.failed(entry, now_ns)
         elif entry is not None:
             self.standing.breaker.answered(entry, now_ns)
-        return self._attempt(error.fault)
+        return replace(self._attempt(error.fault), aside_ms=aside_ms)
 
     def leave(self) -> None:
         """Nobody waits for it any more. Without effect on one that has ended."""
@@ -88,6 +107,14 @@ class Trying:
         """Another one answered first, and it is aborted: its breaker learns nothing of that."""
         self.leave()
         return self._attempt(None, lost=True)
+
+    def _count_down(self, error: UpstreamError) -> None:
+        """A moment that the upstream named, as the time that is left until then: at most an hour, and none if over."""
+        if error.retry_at_us is None:
+            return
+        left_ms = -(-(error.retry_at_us - self._around.clock.unix_us()) // 1_000)
+        left_ms = min(max(left_ms, 0), RETRY_MS_MAX)
+        error.retry_after_ms, error.retry_at_us = max(left_ms, error.retry_after_ms or 0), None
 
     def _attempt(self, fault: Fault | None, *, lost: bool = False) -> Attempt:
         spent_ns = self._around.clock.monotonic_ns() - self._began_ns
@@ -103,8 +130,16 @@ class Trying:
 class Tries:
     """The way of one call over the targets that can do what it asks."""
 
-    def __init__(self, able: Sequence[Standing], terms: RetryTerms, budget: RetryBudget, around: Surroundings) -> None:
+    def __init__(
+        self,
+        able: Sequence[Standing],
+        conversation: Conversation,
+        terms: RetryTerms,
+        budget: RetryBudget,
+        around: Surroundings,
+    ) -> None:
         self._able = list(able)
+        self._conversation = conversation
         self._asked = [0] * len(able)
         self._terms = terms
         self._budget = budget
@@ -124,7 +159,8 @@ class Tries:
             raise UpstreamError(Fault.BREAKER, "every breaker is open", retry_after_ms=_ms(left_ns))
         if found.cooling.named_left_ns(now_ns):
             named_ns = min(filter(None, (one.cooling.named_left_ns(now_ns) for one in self._able)))
-            raise UpstreamError(Fault.QUOTA, "the upstream said when to come again", retry_after_ms=_ms(named_ns))
+            told = "the upstream said when to come again"
+            raise UpstreamError(found.cooling.fault, told, retry_after_ms=_ms(named_ns))
         return self._trying(found)
 
     def failed(self, trying: Trying, error: UpstreamError) -> None:
@@ -178,6 +214,7 @@ class Tries:
             if (same or not asked)
             and one.breaker.standing(now_ns) is BreakerStanding.CLOSED
             and not one.cooling.left_ns(now_ns)
+            and not one.aside.left_ns(now_ns)
         ]
         return next_standing(well, [0] * len(well), now_ns, self._around.chance)
 
@@ -190,7 +227,7 @@ class Tries:
         entry = standing.breaker.enter(self._around.clock.monotonic_ns())
         if entry is None:
             raise UpstreamError(Fault.BREAKER, "the breaker is open")
-        return Trying(standing, entry, self._around, hedge=hedge)
+        return Trying(standing, entry, self._conversation, self._around, hedge=hedge)
 
     def _spent(self) -> bool:
         """Whether the call has had its attempts, or more of them may have cost something than is held for."""

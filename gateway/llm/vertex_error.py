@@ -1,5 +1,7 @@
 """What an error of Google's API means for the call; without I/O."""
 
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
@@ -8,6 +10,8 @@ from gateway.terms.faults import Fault, UpstreamError
 
 RETRY_MS_MAX: Final = 3_600_000
 """An hour: who is told to wait longer is told this."""
+
+_DATE_CHARACTERS_MAX: Final = 64
 
 _FAULTS: Final = {
     400: Fault.REFUSED,
@@ -52,7 +56,7 @@ def read_error(status: int, body: bytes, retry_after: str) -> UpstreamError:
     """The error of an HTTP reply that is not 200.
 
     Its body may be Google's form, the same in a list (a stream without `alt=sse`), or anything; `retry_after` is the
-    header of that name, of which the form in seconds is read (RFC 9110, 10.2.3).
+    header of that name, in seconds or as a date (RFC 9110, 10.2.3): a date is left for who has a clock.
     """
     try:
         told = _body.decode(body)
@@ -61,7 +65,9 @@ def read_error(status: int, body: bytes, retry_after: str) -> UpstreamError:
         error = GoogleError(message=repr(body[:200]))
     if retry_after.isascii() and retry_after.isdigit():
         error.details.append(_Detail(retry_delay=f"{retry_after}s"))
-    return upstream_error(status, error)
+    told = upstream_error(status, error)
+    told.retry_at_us = _date_us(retry_after)
+    return told
 
 
 def upstream_error(status: int, error: GoogleError) -> UpstreamError:
@@ -79,6 +85,18 @@ def _fault(status: int) -> Fault:
     # An error event without a code, and anything from 500, is the upstream's trouble. A redirect or an empty success
     # is no answer of this API at all.
     return Fault.UNREACHABLE if status >= 500 or status == 0 else Fault.MALFORMED
+
+
+def _date_us(text: str) -> int | None:
+    """An HTTP date, in any of its three forms (RFC 9110, 5.6.7), in microseconds of Unix time."""
+    if not text or text[0].isdigit() or len(text) > _DATE_CHARACTERS_MAX:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        at = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+        return int(at.timestamp()) * 1_000_000
+    except (ValueError, OverflowError):
+        return None
 
 
 def _delay_ms(text: str) -> int | None:

@@ -220,6 +220,8 @@ class Attempt:
     charged_tokens: int = 0
     """Of its prompt, where it gave no answer and may be billed all the same. Estimated: no upstream told."""
     charged_cost: MicroUsd = _FREE
+    aside_ms: int = 0
+    """After its fault, the route's other targets are asked before this one for so long."""
 
     @property
     def code(self) -> str:

@@ -49,11 +49,15 @@ UNSPENT: Final = frozenset(
 class UpstreamError(Exception):
     """A model upstream failed. The detail goes to the log, never to the caller."""
 
-    def __init__(self, fault: Fault, detail: str, *, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self, fault: Fault, detail: str, *, retry_after_ms: int | None = None, retry_at_us: int | None = None
+    ) -> None:
+        """`retry_at_us`: the same as a moment, in microseconds of Unix time, until somebody with a clock reads it."""
         super().__init__(f"{fault.value}: {detail}")
         self.fault = fault
         self.detail = detail
         self.retry_after_ms = retry_after_ms
+        self.retry_at_us = retry_at_us
 
 
 class LedgerUnavailableError(Exception):

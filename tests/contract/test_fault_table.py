@@ -79,6 +79,14 @@ ROWS = [
         retry_after_ms=3_000,
     ),
     Row(name="429", fault="status", params={"code": 429}, status="RESOURCE_EXHAUSTED", reason="upstream.quota"),
+    Row(
+        name="503 with a time",
+        fault="status",
+        params={"code": 503, "retry_after_s": 3},
+        status="UNAVAILABLE",
+        reason="upstream.unreachable",
+        retry_after_ms=3_000,
+    ),
     Row(name="503", fault="status", params={"code": 503}, status="UNAVAILABLE", reason="upstream.unreachable"),
     Row(
         name="an error inside of the stream",
@@ -194,7 +202,7 @@ async def gateway(row, folder):
             return replace(stations, models=ModelCatalogue({model.name: routes[0]}, around.clock))
 
         async with around.gateway(folder, [agent(budgets=BUDGETS)], wrapped=patient) as whole:
-            yield whole, routes[0]._standings[0].breaker
+            yield whole, routes[0]._standings[0]
 
 
 def given(clock):
@@ -218,7 +226,7 @@ def chat(**fields):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("run_tools", [None, RunTools()], ids=["plain", "loop"])
 async def test_the_fault(row, run_tools, tmp_path):
-    async with gateway(row, tmp_path) as (whole, breaker), served(whole) as client:
+    async with gateway(row, tmp_path) as (whole, target), served(whole) as client:
         heard = await client.call("Chat", chat(run_tools=run_tools))
         texts = [event for event in heard.replies if event.text is not None]
         assert row.texts[0] <= len(texts) <= row.texts[1]
@@ -234,7 +242,10 @@ async def test_the_fault(row, run_tools, tmp_path):
         assert all(held == 0 for held, _ in whole.held().values())
         # One failure opens this breaker: only what no caller can cause is one.
         standing = Standing.OPEN if row.reason in AILING else Standing.CLOSED
-        assert breaker.standing(whole.stations.clock.monotonic_ns()) is standing
+        now_ns = whole.stations.clock.monotonic_ns()
+        assert target.breaker.standing(now_ns) is standing
+        # A time that the upstream named is kept for the calls to come.
+        assert (target.cooling.named_left_ns(now_ns) > 0) is (row.retry_after_ms is not None)
         await whole.agree()
 
 

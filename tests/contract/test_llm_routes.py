@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
+from email.utils import formatdate
+from types import SimpleNamespace
 
 import pytest
 from made_routes import SeededChance
@@ -29,6 +31,7 @@ from whole import FLASH, eventually, prompt, refusal, world
 from gateway.call.converse import Closed
 from gateway.llm.breaker import BreakerTerms, Standing
 from gateway.llm.retry_budget import RetryTerms
+from gateway.llm.vertex_error import read_error
 from gateway.terms.asks import ChatAsk, CountAsk
 from gateway.terms.conversation import (
     Asking,
@@ -42,7 +45,7 @@ from gateway.terms.conversation import (
     prompt_tokens_bound,
 )
 from gateway.terms.faults import Fault
-from gateway.terms.inputs import CachedContent, Inputs
+from gateway.terms.inputs import CachedContent, FileData, Inputs
 from gateway.terms.models import DatedPrice
 from gateway.terms.verdict import Kind
 from generated.agentic.gateway.v1 import ChatRequest, Content, CountTokensRequest, ListModelsRequest, Part, Role
@@ -261,21 +264,110 @@ async def test_the_same_target_is_asked_again_after_a_wait_that_grows(around, tm
         assert waits.seconds == [0.1, 0.2, 0.4]
 
 
-async def test_a_named_delay_is_waited_for_and_other_calls_are_told_to_come_later(around, tmp_path):
+@pytest.mark.parametrize(
+    "code, reason, kind",
+    [(429, "upstream.quota", Kind.EXHAUSTED), (503, "upstream.unreachable", Kind.UNAVAILABLE)],
+)
+async def test_a_named_delay_is_waited_for_and_other_calls_are_told_to_come_later(around, tmp_path, code, reason, kind):
     plan = Plan(targets=((A, {}),))
     async with routed(around, tmp_path, plan) as (whole, _, waits):
-        around.vertex_fails("status", 1, code=429, retry_after_s=2)
-        assert attempts(await closed_of(whole)) == [(A, "upstream.quota"), (A, None)]
+        around.vertex_fails("status", 1, code=code, retry_after_s=2)
+        assert attempts(await closed_of(whole)) == [(A, reason), (A, None)]
         assert [round(seconds, 1) for seconds in waits.seconds] == [2.0]
-        around.vertex_fails("status", 1, code=429, retry_after_s=60)
-        assert (await refusal(whole.converse(TEN))).reason == "upstream.quota"  # longer than anybody waits here
+        around.vertex_fails("status", 1, code=code, retry_after_s=60)
+        assert (await refusal(whole.converse(TEN))).reason == reason  # longer than anybody waits here
         refused = await refusal(whole.converse(TEN))
-        assert (refused.reason, refused.kind) == ("upstream.quota", Kind.EXHAUSTED)
+        assert (refused.reason, refused.kind) == (reason, kind)
         assert 59_000 < refused.retry_after_ms <= 60_000
         assert len(asked(around)) == 3
         around.clock.pass_s(61)
         assert attempts(await closed_of(whole)) == [(A, None)]
         await whole.agree()
+
+
+@pytest.mark.parametrize("ahead_s, left_ms", [(90, 90_000), (-90, 0), (86_400, 3_600_000)])
+async def test_a_delay_that_is_named_as_a_date_is_told_as_what_is_left_of_it(around, tmp_path, ahead_s, left_ms):
+    """What the double's answers lack: the header's other form, read by the gateway's own clock, within an hour."""
+
+    def dated(upstream):
+        async def stream(model, ask, call_ids):
+            date = formatdate(around.clock.unix_us() / 1_000_000 + ahead_s, usegmt=True)
+            raise read_error(503, b"", date)
+            yield
+
+        return SimpleNamespace(name=upstream.name, check=upstream.check, count=upstream.count, stream=stream)
+
+    async with routed(around, tmp_path, Plan(targets=((A, {}),), retry=RetryTerms())) as (whole, route, _):
+        replace_upstream(route, 0, dated)
+        refused = await refusal(whole.converse(TEN))
+        assert refused.reason == "upstream.unreachable"
+        assert left_ms - 1_000 <= refused.retry_after_ms <= left_ms
+
+
+def replace_upstream(route, place, made):
+    """Put what `made` makes of a target's upstream in its place."""
+    target = route._standings[place].target
+    route._standings[place].target = replace(target, upstream=made(target.upstream))
+
+
+@pytest.mark.parametrize(
+    "kind, params, fault",
+    [
+        ("status", {"code": 404}, "upstream.model_missing"),
+        ("status", {"code": 403}, "upstream.denied"),
+        ("malformed_sse", {"n": 1}, "upstream.malformed"),
+    ],
+)
+async def test_a_target_that_would_not_serve_is_asked_last_for_a_while_and_costs_no_retries(
+    around, tmp_path, kind, params, fault
+):
+    plan = Plan(retry=RetryTerms(attempts=2, percent=0, burst=5))
+    async with routed(around, tmp_path, plan) as (whole, route, waits):
+        around.vertex_fails(kind, None, model=A, **params)
+        told = Counter()
+        for _ in range(60):
+            told[tuple(attempts(await closed_of(whole)))] += 1
+            around.clock.pass_s(0.2)
+        # Asked again after 1, 2 and 4 seconds, to see whether it serves; the next time is after 8.
+        assert told == {((A, fault), (B, None)): 4, ((B, None),): 56}
+        logged = whole.log.named("attempt.failed")
+        assert [(one["target"], one["aside_ms"]) for one in logged] == [(A, 1_000 << n) for n in range(4)]
+        attempted = [json.loads(one["result"])["attempts"] for one in whole.told("outcome")]
+        assert [one[0]["aside_ms"] for one in attempted if len(one) == 2] == [1_000 << n for n in range(4)]
+        assert standing(route, around) == [Standing.CLOSED] * 2
+        assert waits.seconds == []
+        around.vertex.faults.clear()
+        around.clock.pass_s(301)
+        assert attempts(await closed_of(whole)) == [(A, None)]
+        assert attempts(await closed_of(whole)) == [(A, None)]
+        await whole.agree()
+
+
+async def test_a_target_that_is_set_aside_is_asked_at_once_where_no_other_one_is_left(around, tmp_path):
+    async with routed(around, tmp_path, Plan(retry=RetryTerms(attempts=2))) as (whole, _, waits):
+        around.vertex_fails("status", 1, model=A, code=404)
+        assert attempts(await closed_of(whole)) == [(A, "upstream.model_missing"), (B, None)]
+        around.vertex_fails("status", 1, model=B)
+        assert attempts(await closed_of(whole)) == [(B, "upstream.unreachable"), (A, None)]
+        assert waits.seconds == []
+        assert attempts(await closed_of(whole)) == [(A, None)]  # it answered: it has its place again
+
+
+@pytest.mark.parametrize("named", ["cached", "file"])
+async def test_what_a_caller_refers_to_sets_no_target_aside(around, tmp_path, named):
+    """An upstream says 403 and 404 of a file and of a cached beginning too, and those are one caller's."""
+    inputs = Inputs(
+        media={"application/pdf": 100},
+        file_prefixes=("gs://reports/",),
+        cached={"handbook": CachedContent(upstream_id="123", tokens_max=1_000)},
+    )
+    file = FileData(mime_type="application/pdf", uri="gs://reports/1.pdf")
+    options = {"cached_content": "handbook"} if named == "cached" else {"files": (file,)}
+    async with routed(around, tmp_path, Plan(model=replace(FLASH, inputs=inputs))) as (whole, _, __):
+        around.vertex_fails("status", 2, code=403)
+        assert (await refusal(whole.converse(**options))).reason == "upstream.denied"
+        assert asked(around) == [A, B]
+        assert attempts(await closed_of(whole)) == [(A, None)]
 
 
 @pytest.mark.parametrize("timeout_s, tries", [(1.0, 1), (30.0, 2), (None, 2)])

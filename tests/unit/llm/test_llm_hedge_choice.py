@@ -2,7 +2,7 @@
 
 import pytest
 from made_routes import MostChance, Waits
-from made_streams import MODEL, StandingClock
+from made_streams import MODEL, StandingClock, conversation, user
 
 from gateway.llm.breaker import BreakerTerms
 from gateway.llm.retry_budget import RetryBudget, RetryTerms
@@ -19,7 +19,7 @@ def tries(*, attempts=4, burst=10, same=False, names="abcd"):
     ]
     terms = RetryTerms(attempts=attempts, percent=0, burst=burst, hedge_after_ms=1, hedge_same_target=same)
     around = Surroundings(clock=StandingClock(), chance=MostChance(), sleep=Waits(lambda _: None))
-    return Tries(standings(targets, BreakerTerms()), terms, RetryBudget(terms), around)
+    return Tries(standings(targets, BreakerTerms()), conversation(user("hello")), terms, RetryBudget(terms), around)
 
 
 def name(trying):

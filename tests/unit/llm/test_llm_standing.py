@@ -7,6 +7,7 @@ from made_routes import MostChance, SeededChance
 
 from gateway.llm.breaker import BreakerTerms
 from gateway.llm.standing import Target, next_standing, standings
+from gateway.terms.faults import Fault
 
 S = 1_000_000_000
 
@@ -65,3 +66,16 @@ def test_a_weight_of_nothing_is_drawn_only_when_no_other_one_is_left():
     assert {first(of, chance=SeededChance(seed)) for seed in range(20)} == {1}
     break_(of[1])
     assert first(of) == 0
+
+
+def test_who_would_not_serve_goes_after_who_may_have_quota_and_before_who_said_when():
+    of = made((1, 1), (2, 1), (3, 1), (4, 1))
+    of[0].cooling.refused(S, 9_000, MostChance())
+    of[1].aside.failed(S, Fault.MISSING, MostChance())
+    of[2].cooling.refused(S, None, MostChance())
+    asked, order = [0] * 4, []
+    for _ in range(4):
+        order.append(first(of, asked))
+        asked[order[-1]] += 1
+    assert order == [3, 2, 1, 0]
+    assert first([one.counting() for one in of[:2]]) == 1  # counts have places of their own

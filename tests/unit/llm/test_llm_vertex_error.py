@@ -71,13 +71,32 @@ def test_retry_info(text, expected):
         ("3", 3000),
         ("0", 0),
         ("", None),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
         ("-1", None),
         ("9" * 50, RETRY_MS_MAX),
     ],
 )
 def test_retry_after(header, expected):
     assert read_error(503, b"", header).retry_after_ms == expected
+
+
+@pytest.mark.parametrize(
+    "header, seconds",
+    [
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 1_792_567_680),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 784_111_777),
+        ("Sun Nov  6 08:49:37 1994", 784_111_777),
+        ("Wed, 21 Oct 2026 07:28:00 +0200", 1_792_567_680 - 7_200),
+        ("Wed, 99 Oct 2026 07:28:00 GMT", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT" + " " * 64, None),
+        ("soon", None),
+        ("-1", None),
+        ("3", None),
+    ],
+)
+def test_a_date_is_left_for_who_has_a_clock(header, seconds):
+    error = read_error(503, b"", header)
+    assert error.retry_at_us == (None if seconds is None else seconds * 1_000_000)
 
 
 def test_the_longest_wait_counts():
