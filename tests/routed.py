@@ -89,3 +89,9 @@ async def closed_of(whole, text=TEN, **options):
 def standing(route, around):
     now_ns = around.clock.monotonic_ns()
     return [one.breaker.standing(now_ns) for one in route._standings]
+
+
+def replace_upstream(route, place, made):
+    """Put what `made` makes of a target's upstream in its place."""
+    target = route._standings[place].target
+    route._standings[place].target = replace(target, upstream=made(target.upstream))

@@ -14,7 +14,18 @@ from gateway.call.tally import Tally
 from gateway.call.told import Closed, Spent, Told
 from gateway.call.tool_loop import ToolLoop
 from gateway.terms.asks import ChatAsk, Unformed
-from gateway.terms.conversation import Attempt, FunctionCall, Text, Thinking, Thought, Usage, prompt_tokens_bound
+from gateway.terms.conversation import (
+    Attempt,
+    FunctionCall,
+    Text,
+    Thinking,
+    Thought,
+    Usage,
+    counted_tokens_bound,
+    estimated_tokens,
+    prompt_tokens_bound,
+    uncounted_tokens_bound,
+)
 from gateway.terms.faults import UpstreamError
 from gateway.terms.limits import CHAT_LEASE_MS
 from gateway.terms.models import Model
@@ -25,9 +36,6 @@ from gateway.terms.verdict import RefusedError, malformed
 
 TYPICAL_LEAST: Final = 256
 """So many output tokens are held at least: short answers of some callers do not cut those of all others to nothing."""
-
-COUNT_MARGIN: Final = 64
-"""Tokens that a prompt may have more than its count said, or an eighth of them, whichever is more."""
 
 
 async def converse(at: Stations, passage: Passage, request: PromptRequest) -> AsyncGenerator[Told, None]:
@@ -57,7 +65,15 @@ def _told(call: Governed, ask: ChatAsk, model: Model, prompt: Prompt) -> AsyncGe
         return _answered(call, ask, model)
     tools = {str(tool.name): tool for tool in prompt.tools}
     ask_model = partial(_answered, model=model)
-    return ToolLoop(stream=call, ask=ask, run_tools=prompt.run_tools, tools=tools, ask_model=ask_model).told()
+    loop = ToolLoop(
+        stream=call,
+        ask=ask,
+        run_tools=prompt.run_tools,
+        tools=tools,
+        ask_model=ask_model,
+        one_tokenizer=model.one_tokenizer,
+    )
+    return loop.told()
 
 
 async def _answered(call: Governed, ask: ChatAsk, model: Model) -> AsyncGenerator[Told, None]:
@@ -114,19 +130,23 @@ async def _streamed(
 
 
 def _ask(model: Model, prompt: Prompt, counted: int | None) -> ChatAsk:
-    """The ask. It holds what was counted, and a little for what providers count otherwise, instead of the bound."""
+    """The ask. Where a count is kept, it holds that and a little more, with the bound of what was not counted."""
     asked = prompt.conversation.generation.max_output_tokens
     if asked is not None and asked > model.max_output_tokens:
         told = f"this model gives at most {model.max_output_tokens}"
         raise RefusedError(malformed("settings.max_output_tokens", told))
     wanted = asked or model.max_output_tokens
     bound = prompt_tokens_bound(prompt.conversation, model.inputs)
+    if counted is not None:
+        more = uncounted_tokens_bound(prompt.conversation, model.inputs)
+        bound = min(bound, counted_tokens_bound(counted) + more)
+        counted += estimated_tokens(more)
     return ChatAsk(
         model=model.name,
         conversation=prompt.conversation,
         max_output_tokens=_held(model, prompt.conversation.generation.thinking, wanted),
         wanted_output_tokens=wanted,
-        input_tokens_bound=bound if counted is None else min(bound, counted + max(counted // 8, COUNT_MARGIN)),
+        input_tokens_bound=bound,
         input_tokens_counted=counted,
         run=prompt.run,
         digest=prompt.digest,

@@ -120,7 +120,10 @@ class Models(Protocol):
         ...
 
     def counted(self, model: Model, conversation: Conversation) -> int | None:
-        """Tokens of the prompt, if a count of the upstream's is known; asks nobody."""
+        """Tokens of the prompt, if counts of its upstreams are known; asks nobody.
+
+        Without what `uncounted_tokens_bound` is of: no upstream is asked to count that.
+        """
         ...
 
     def stream(

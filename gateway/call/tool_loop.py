@@ -25,6 +25,8 @@ from gateway.terms.conversation import (
     Thought,
     Turn,
     Usage,
+    counted_tokens_bound,
+    estimated_tokens,
     prompt_tokens_bound,
 )
 from gateway.terms.ids import OperationId, RunId
@@ -55,6 +57,8 @@ class ToolLoop:
     run_tools: RunTools
     tools: Mapping[str, ToolDeclaration]
     ask_model: AskModel
+    one_tokenizer: bool = False
+    """Whether every turn is counted alike, whichever target answers."""
     _chat: OperationId = field(default=OperationId(""))
     _spent: Spent = _NOTHING
     _grown: int = 0
@@ -141,16 +145,33 @@ class ToolLoop:
         conversation = replace(ask.conversation, turns=turns, choosing=choosing, allowed_functions=())
         grown = prompt_tokens_bound(Conversation(system_instruction="", turns=added))
         self._grown += grown
+        bound, counted = ask.input_tokens_bound + grown, None
+        told = self._told_tokens(ask, heard)
+        if told:
+            answers = prompt_tokens_bound(Conversation(system_instruction="", turns=added[1:]))
+            bound = min(bound, counted_tokens_bound(told) + answers)
+            counted = told + estimated_tokens(answers)
         return replace(
             ask,
             conversation=conversation,
-            input_tokens_bound=ask.input_tokens_bound + grown,
-            input_tokens_counted=None,
+            input_tokens_bound=bound,
+            input_tokens_counted=counted,
             run=self._run,
             digest=extended(ask.digest, added),
             turn=ask.turn + 1,
             chat=self._chat,
         )
+
+    def _told_tokens(self, ask: ChatAsk, heard: "_Heard") -> int:
+        """What the upstream told of this turn, its prompt and its answer: the next prompt's beginning.
+
+        0 where that is not certain: another tokenizer may be next, the usage is estimated, or the turn was shown fewer
+        functions than the next one will be.
+        """
+        usage = heard.spent.usage
+        if not self.one_tokenizer or usage.estimated or ask.conversation.allowed_functions:
+            return 0
+        return usage.input_tokens and usage.input_tokens + usage.output_tokens
 
 
 @dataclass(slots=True, kw_only=True)

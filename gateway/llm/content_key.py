@@ -1,4 +1,4 @@
-"""What a count of tokens depends on, as one hash: the prompt itself, without the settings of its answer."""
+"""What a count of tokens depends on, as one hash: what CountTokens is asked for, without the settings of an answer."""
 
 import hashlib
 from dataclasses import fields
@@ -8,14 +8,18 @@ import msgspec
 
 from gateway.terms.conversation import Conversation
 
-_OTHERWISE: Final = frozenset({"turns", "generation", "choosing", "allowed_functions", "guards"})
-"""Fields of a conversation that are no part of the prompt, and the turns, whose parts need the names of their kinds."""
+_OTHERWISE: Final = frozenset(
+    {"turns", "generation", "choosing", "allowed_functions", "guards", "constraint", "cached_content"}
+)
+"""Fields of a conversation that no count has, and the turns, whose parts need the names of their kinds.
+
+A constraint and a cached beginning are part of the prompt: who holds by a count adds their bound."""
 
 _WHOLE: Final = tuple(field.name for field in fields(Conversation) if field.name not in _OTHERWISE)
 
 
 def content_key(conversation: Conversation) -> bytes:
-    """SHA-256 over all that the prompt is made of; a part and a constraint with the name of its kind."""
+    """SHA-256 over all that a count is asked for; each part with the name of its kind."""
     turns = [(turn.speaker, [(type(part).__name__, part) for part in turn.parts]) for turn in conversation.turns]
-    whole = [(type(value).__name__, value) for value in (getattr(conversation, name) for name in _WHOLE)]
+    whole = [getattr(conversation, name) for name in _WHOLE]
     return hashlib.sha256(msgspec.json.encode((turns, whole))).digest()

@@ -12,6 +12,7 @@ from gateway.llm.breaker import BreakerTerms
 from gateway.llm.content_key import content_key
 from gateway.llm.counts import Counts
 from gateway.llm.output_sizes import OutputSizes
+from gateway.llm.prompt_count import PromptCount
 from gateway.llm.race import Race
 from gateway.llm.retry_budget import RetryBudget, RetryTerms
 from gateway.llm.standing import Standing, Target, standings
@@ -96,7 +97,10 @@ class Route:
         return first.upstream.check(first.model, conversation)
 
     def counted(self, conversation: Conversation) -> int | None:
-        """Tokens of this prompt for whichever target answers, if their own counts of it are kept; asks nobody."""
+        """Tokens of this prompt for whichever target answers, if their own counts of it are kept; asks nobody.
+
+        Without what no count method is asked for: see `gateway.terms.conversation.uncounted_tokens_bound`.
+        """
         if not self._counts:
             return None
         content = content_key(conversation)
@@ -189,23 +193,22 @@ class Route:
             trying = await tries.again(_of_both(failures), deadline_ns)
 
     async def count(self, ask: CountAsk, deadline_ns: int | None) -> TokenCount:
-        """Tokens of a prompt: as kept, or as a target counts them, or estimated where none has a count."""
-        content = content_key(ask.conversation)
-        able = self._able(ask.conversation)
-        for standing in able:
-            if (kept := self._counts.kept((standing.target.tokenizer, content))) is not None:
-                return TokenCount(tokens=kept, estimated=False, cached=True)
-        tries = self._tries([one.counting() for one in able], ask.conversation)
-        trying = tries.first()
-        while True:
-            try:
-                return await self._count(trying, ask, content)
-            except UpstreamError as error:
-                failure = error
-            finally:
-                trying.leave()
-            tries.failed(trying, failure)
-            trying = await tries.again(failure, deadline_ns)
+        """Tokens of a prompt for whichever target answers: as kept, as they are counted, or estimated by none of them.
+
+        Of several tokenizers the largest count is told. Those whose targets are not well are left out.
+        """
+        able = [one.counting() for one in self._able(ask.conversation)]
+        counting = PromptCount(ask, able, self._counts, self._around)
+        kept = len(counting.known)
+        if kept < len({one.target.tokenizer for one in able}) or not able:
+            if not kept:
+                await counting.one(self._tries(able, ask.conversation), deadline_ns)
+            if counting.known:
+                await counting.others(deadline_ns)
+        if not counting.known:
+            bound = prompt_tokens_bound(ask.conversation, self._model.inputs)
+            return TokenCount(tokens=estimated_tokens(bound), estimated=True)
+        return TokenCount(tokens=max(counting.known.values()), cached=len(counting.known) == kept)
 
     def _asked_for(self, conversation: Conversation) -> Target:
         """The first target, of those that have the cached beginning where one is asked for."""
@@ -248,26 +251,6 @@ class Route:
             self._sizes.saw(usage.output_tokens * 2)
         elif ending.finish is Finish.MAX_TOKENS and ask.max_output_tokens == self._model.max_output_tokens:
             self._sizes.saw(usage.output_tokens)
-
-    async def _count(self, trying: Trying, ask: CountAsk, content: bytes) -> TokenCount:
-        """One target's count; raises `UpstreamError`."""
-        target = trying.standing.target
-
-        async def asked() -> int | None:
-            """Whoever asks tells the breaker, and who waits for the same count does not: it was one request."""
-            try:
-                told = await target.upstream.count(target.model, ask)
-            except UpstreamError as error:
-                trying.fail(error)
-                raise
-            trying.answer()
-            return told
-
-        tokens = await self._counts.counted((target.tokenizer, content), asked)
-        if tokens is None:
-            bound = prompt_tokens_bound(ask.conversation, self._model.inputs)
-            return TokenCount(tokens=estimated_tokens(bound), estimated=True)
-        return TokenCount(tokens=tokens)
 
 
 def _opened(trying: Trying, ask: ChatAsk, call_ids: str) -> AsyncGenerator[Chunk, None]:

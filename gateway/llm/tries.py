@@ -29,7 +29,8 @@ BACKOFF_MS_MAX: Final = 2_000
 """Before the same target is asked again: up to the first, doubled with each time, up to the second (full jitter)."""
 
 _MS: Final = 1_000_000
-_NEEDED_NS: Final = int((COMMIT_RESERVE_S + UPSTREAM_RESERVE_S) * 1e9)
+NEEDED_NS: Final = int((COMMIT_RESERVE_S + UPSTREAM_RESERVE_S) * 1e9)
+"""Of a deadline: for the commits and a short answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +168,13 @@ class Tries:
         """Take note of an attempt that met this fault before its first chunk; each once."""
         self._spoilt += error.fault not in UNSPENT
         if error.fault in ELSEWHERE and trying.standing in self._able:
-            place = self._able.index(trying.standing)
-            del self._able[place], self._asked[place]
+            self._drop(trying.standing)
+
+    def passed(self, trying: Trying) -> bool:
+        """Take out a target that has nothing to say to this, at no cost; whether another one is left."""
+        self._made -= 1
+        self._drop(trying.standing)
+        return bool(self._able)
 
     async def again(self, error: UpstreamError, deadline_ns: int | None) -> Trying:
         """The attempt after those that failed, when its time has come; raises this fault where none is made."""
@@ -177,7 +183,7 @@ class Tries:
         if error.fault in FINAL or found is None or self._spent():
             raise error
         wait_ns = self._wait_ns(found, now_ns)
-        end_ns = now_ns + wait_ns + _NEEDED_NS
+        end_ns = now_ns + wait_ns + NEEDED_NS
         too_late = deadline_ns is not None and end_ns > deadline_ns
         if too_late or wait_ns > self._terms.wait_ms_max * _MS or not self._budget.take():
             raise error
@@ -205,7 +211,7 @@ class Tries:
         A half-open breaker's one trial is not for an attempt that may be aborted before it has shown anything.
         """
         now_ns = self._around.clock.monotonic_ns()
-        if self._hedged or (deadline_ns is not None and now_ns + _NEEDED_NS > deadline_ns):
+        if self._hedged or (deadline_ns is not None and now_ns + NEEDED_NS > deadline_ns):
             return None
         same = self._terms.hedge_same_target and self._able == [slow.standing]
         well = [
@@ -217,6 +223,10 @@ class Tries:
             and not one.aside.left_ns(now_ns)
         ]
         return next_standing(well, [0] * len(well), now_ns, self._around.chance)
+
+    def _drop(self, standing: Standing) -> None:
+        place = self._able.index(standing)
+        del self._able[place], self._asked[place]
 
     def _next(self, now_ns: int) -> Standing | None:
         return next_standing(self._able, self._asked, now_ns, self._around.chance)

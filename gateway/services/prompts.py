@@ -68,12 +68,13 @@ def chat_prompt(request: ChatRequest) -> Prompt:
 
 def count_prompt(request: CountTokensRequest) -> Prompt:
     """All that counts of a CountTokensRequest; raises `RefusedError`."""
+    tools = run_tools(request.run_tools)
     conversation = Conversation(
         system_instruction=request.system_instruction,
         turns=_turns(request.contents),
         functions=_functions(request.functions),
     )
-    return Prompt(conversation=conversation, run=RunId(""), digest=_digest(request))
+    return Prompt(conversation=conversation, run=RunId(""), digest=_digest(request), run_tools=tools)
 
 
 def _digest(request: ChatRequest | CountTokensRequest) -> bytes:

@@ -106,7 +106,7 @@ class ChatAsk:
     wanted_output_tokens: int = 0
     """What the caller's bound allows; more than `max_output_tokens` where less is held."""
     input_tokens_counted: int | None = None
-    """As an upstream counted it; None where that is not known."""
+    """As an upstream counted it, with an estimate for what it did not count; None where no count is known."""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """A conversation with a model, in no provider's words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -278,6 +278,23 @@ def prompt_tokens_bound(conversation: Conversation, inputs: Inputs = NO_INPUTS) 
         pieces += 1
         texts.append(function.name + function.description + function.parameters_json_schema)
     return sum(len(text.encode()) for text in texts) + more + 16 * pieces
+
+
+COUNT_MARGIN: Final = 64
+"""Tokens that a prompt may have more than its count said, or an eighth of them, whichever is more."""
+
+
+def counted_tokens_bound(counted: int) -> int:
+    """At most so many tokens has a prompt that an upstream counted: its count, and a little for what it left out."""
+    return counted + max(counted // 8, COUNT_MARGIN)
+
+
+def uncounted_tokens_bound(conversation: Conversation, inputs: Inputs) -> int:
+    """The same as `prompt_tokens_bound` for what no upstream is asked to count: a constraint and a cached beginning."""
+    if conversation.constraint is None and not conversation.cached_content:
+        return 0
+    bare = replace(conversation, system_instruction="", turns=(), functions=())
+    return prompt_tokens_bound(bare, inputs)
 
 
 def _file(part: InlineData | FileData, inputs: Inputs) -> int:

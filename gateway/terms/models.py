@@ -92,6 +92,11 @@ class Model:
     holds_typical: bool = False
     """Hold no more output than answers typically have, and end an answer there."""
 
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether all targets count alike, so that what one of them told of a prompt holds for whichever is next."""
+        return len(set(self.tokenizers.values())) == 1
+
     def dated_price(self, target: str) -> DatedPrice:
         """What tokens of this target cost in this call."""
         return dict(self.targets).get(target) or DatedPrice(valid_from="", from_unix_us=0, price=self.price)

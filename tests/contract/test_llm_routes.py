@@ -22,6 +22,7 @@ from routed import (
     attempts,
     closed_of,
     recorded_attempts,
+    replace_upstream,
     routed,
     standing,
 )
@@ -32,7 +33,7 @@ from gateway.call.converse import Closed
 from gateway.llm.breaker import BreakerTerms, Standing
 from gateway.llm.retry_budget import RetryTerms
 from gateway.llm.vertex_error import read_error
-from gateway.terms.asks import ChatAsk, CountAsk
+from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
     Asking,
     Finish,
@@ -40,11 +41,9 @@ from gateway.terms.conversation import (
     Generation,
     Text,
     Thinking,
-    TokenCount,
     Usage,
     prompt_tokens_bound,
 )
-from gateway.terms.faults import Fault
 from gateway.terms.inputs import CachedContent, FileData, Inputs
 from gateway.terms.models import DatedPrice
 from gateway.terms.verdict import Kind
@@ -304,12 +303,6 @@ async def test_a_delay_that_is_named_as_a_date_is_told_as_what_is_left_of_it(aro
         assert left_ms - 1_000 <= refused.retry_after_ms <= left_ms
 
 
-def replace_upstream(route, place, made):
-    """Put what `made` makes of a target's upstream in its place."""
-    target = route._standings[place].target
-    route._standings[place].target = replace(target, upstream=made(target.upstream))
-
-
 @pytest.mark.parametrize(
     "kind, params, fault",
     [
@@ -364,8 +357,9 @@ async def test_what_a_caller_refers_to_sets_no_target_aside(around, tmp_path, na
     file = FileData(mime_type="application/pdf", uri="gs://reports/1.pdf")
     options = {"cached_content": "handbook"} if named == "cached" else {"files": (file,)}
     async with routed(around, tmp_path, Plan(model=replace(FLASH, inputs=inputs))) as (whole, _, __):
-        around.vertex_fails("status", 2, code=403)
-        assert (await refusal(whole.converse(**options))).reason == "upstream.denied"
+        around.vertex_fails("status", 1, model=A, code=403)
+        around.vertex_fails("status", 1, model=B)
+        assert (await refusal(whole.converse(**options))).reason == "upstream.unreachable"
         assert asked(around) == [A, B]
         assert attempts(await closed_of(whole)) == [(A, None)]
 
@@ -469,31 +463,6 @@ async def test_before_its_first_price_a_model_is_refused(around, tmp_path):
         assert asked(around) == []
 
 
-async def test_a_count_is_kept_and_lets_a_chat_hold_less(around, tmp_path):
-    async with routed(around, tmp_path, Plan(targets=((A, {}),))) as (whole, _, __):
-        text = TEN * 40
-        first = await whole.count(text)
-        assert await whole.count(text) == TokenCount(tokens=first.tokens, cached=True)
-        assert sum("countTokens" in entry.path for entry in around.vertex.journal.entries) == 1
-        *_, spent, _ = await whole.converse(text)
-        held = {claim["unit"]: claim["amount"] for claim in whole.told("intent")[-1]["claims"]}["tokens"]
-        assert spent.usage.input_tokens <= first.tokens + 64
-        assert held < first.tokens * 9 // 8 + 64 * 2 + 2 * FLASH.max_output_tokens
-        bound = prompt_tokens_bound(prompt(text).read().conversation)
-        assert held < bound + FLASH.max_output_tokens
-        estimate = json.loads(whole.told("outcome")[-1]["result"])["estimate"]
-        assert estimate["input_tokens"] == first.tokens
-        assert whole.spent("calls") == 3  # a count is a call, also one that nobody had to be asked for
-        await whole.agree()
-
-
-async def test_a_count_goes_over_the_targets_too(around, tmp_path):
-    async with routed(around, tmp_path, Plan()) as (whole, _, __):
-        around.vertex_fails("status", None, model=A)
-        assert (await whole.count(TEN)).tokens > 0
-        assert [entry.model for entry in around.vertex.journal.entries] == [A, B]
-
-
 async def test_what_answers_are_like_is_learnt_shown_and_held_only_where_the_operator_says_so(around, tmp_path):
     model = replace(FLASH, holds_typical=True)
     async with routed(around, tmp_path, Plan(targets=((A, {}),), model=model)) as (whole, route, _):
@@ -558,36 +527,6 @@ async def test_a_trial_that_is_closed_before_it_was_sent_makes_room_for_the_next
         assert attempts(await closed_of(whole)) == [(A, None)]
 
 
-class Gated:
-    """The same upstream, that counts when it is let."""
-
-    def __init__(self, upstream):
-        self.stream, self.check, self.name = upstream.stream, upstream.check, upstream.name
-        self.go = asyncio.Event()
-        self._upstream = upstream
-
-    async def count(self, model, ask):
-        await self.go.wait()
-        return await self._upstream.count(model, ask)
-
-
-async def test_one_count_that_many_wait_for_fails_once(around, tmp_path):
-    async with routed(around, tmp_path, Plan(targets=((A, {}),), retry=RetryTerms())) as (whole, route, _):
-        target = route._standings[0].target
-        gated = Gated(target.upstream)
-        route._standings[0].target = replace(target, upstream=gated)
-        around.vertex_fails("status")
-        ask = CountAsk(model=FLASH.name, conversation=prompt(TEN).read().conversation, digest=b"")
-        counts = [asyncio.ensure_future(route.count(ask, None)) for _ in range(10)]
-        await eventually(lambda: route._counts._running)
-        gated.go.set()
-        faults = await asyncio.gather(*counts, return_exceptions=True)
-        assert {error.fault for error in faults} == {Fault.UNREACHABLE}
-        assert len(around.vertex.journal.entries) == 1
-        assert standing(route, around) == [Standing.CLOSED]  # three failures would open it
-        assert (await whole.count(TEN)).tokens > 0
-
-
 async def test_on_the_wire_the_attempts_are_in_the_finish_and_a_count_says_what_it_is(around, tmp_path):
     async with routed(around, tmp_path, Plan()) as (whole, _, __), served(whole) as client:
         around.vertex_fails("status", model=A, code=429)
@@ -602,25 +541,3 @@ async def test_on_the_wire_the_attempts_are_in_the_finish_and_a_count_says_what_
             assert counted.input_tokens > 0
         (model,) = (await client.call("ListModels", ListModelsRequest())).reply.models
         assert (model.cached_price_micro_usd_per_million, model.typical_output_tokens) == (CHEAP.cached, 0)
-
-
-class Uncounted:
-    """The same upstream, as one that has no count method."""
-
-    def __init__(self, upstream):
-        self.stream, self.check, self.name = upstream.stream, upstream.check, upstream.name
-
-    async def count(self, model, ask):
-        return None
-
-
-async def test_only_where_no_upstream_counts_the_gateway_estimates_and_says_so(around, tmp_path):
-    async with routed(around, tmp_path, Plan(targets=((A, {}),))) as (whole, route, _):
-        target = route._standings[0].target
-        route._standings[0].target = replace(target, upstream=Uncounted(target.upstream))
-        counted = await whole.count(TEN)
-        assert counted.estimated
-        assert not counted.cached
-        assert counted.tokens == -(-prompt_tokens_bound(prompt(TEN).read().conversation) // 4)
-        assert await whole.count(TEN) == counted  # an estimate is not kept as a count
-        assert json.loads(whole.told("outcome")[-1]["result"])["estimated"] is True

@@ -3,10 +3,12 @@
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from failing import instead
+from routed import A, B, Plan, routed
 from served import served
 from stepping import at_every_step
 from whole import agent, budget, eventually, world
@@ -16,17 +18,32 @@ from gateway.call.prompted import PromptRequest
 from gateway.call.told import Closed, Ran, Spent, ToolStep, TurnEnded
 from gateway.call.told_result import NOTICE, TOLD_BYTES_MAX
 from gateway.call.tool_runs import CALLS_PER_TURN_MAX
+from gateway.llm.retry_budget import RetryTerms
 from gateway.services.prompts import chat_prompt
-from gateway.terms.conversation import Ending, Finish, FunctionCall, FunctionResult, Text, Thought, Usage
+from gateway.terms.conversation import (
+    COUNT_MARGIN,
+    Choosing,
+    Conversation,
+    Ending,
+    Finish,
+    FunctionCall,
+    FunctionResult,
+    Text,
+    Thought,
+    Usage,
+    prompt_tokens_bound,
+)
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.operations import Succeeded
 from generated.agentic.gateway.v1 import (
     ChatRequest,
     Content,
+    CountTokensRequest,
     FinishReason,
     FunctionCalling,
     FunctionCallingMode,
     FunctionDeclaration,
+    GenerationSettings,
     OperationState,
     Part,
     Role,
@@ -475,8 +492,94 @@ async def test_the_history_has_what_was_said_with_its_signatures_and_the_results
         )
         assert [(part.call_id, part.name) for part in results.parts] == [("c-1", "get_quote"), ("c-2", "get_quote")]
         assert all(isinstance(part, FunctionResult) for part in results.parts)
-        assert prompts[1].input_tokens_bound > prompts[0].input_tokens_bound
+        # Of the turn before it is known what it took, so only what was added is held in bytes.
+        added = prompt_tokens_bound(Conversation(system_instruction="", turns=(results,)))
+        assert prompts[1].input_tokens_bound == 10 + 5 + COUNT_MARGIN + added
+        assert prompts[1].input_tokens_counted == 10 + 5 + -(-added // 4)
         await whole.agree()
+
+
+def tokens_held(whole):
+    """Of each turn, in their order."""
+    intents = [one for one in whole.told("intent") if one["ask"].startswith("chat:")]
+    return [next(claim["amount"] for claim in one["claims"] if claim["unit"] == "tokens") for one in intents]
+
+
+async def test_a_later_turn_holds_what_the_upstream_told_of_the_turn_before_and_not_its_bytes(whole, client):
+    text = "buy 2 AAPL then quote for MSFT\n" + "Markets are open and quiet today. " * 300
+    heard = await client.call("Chat", chat(text, settings=GenerationSettings(max_output_tokens=100)))
+    assert finish(heard).turns == 3
+    own = [event.turn_end.usage for event in heard.replies if event.turn_end is not None]
+    first, *later = tokens_held(whole)
+    assert first > len(text)
+    for held, usage in zip(later, own, strict=True):
+        told = usage.input_tokens + usage.output_tokens
+        assert told < held <= told * 9 // 8 + COUNT_MARGIN + 3_000 + 100 < first
+    await whole.agree()
+
+
+@pytest.mark.parametrize(
+    "usage, fields",
+    [
+        (Usage(input_tokens=10, output_tokens=5, estimated=True), {}),
+        (Usage(output_tokens=5), {}),
+        (Usage(input_tokens=10, output_tokens=5), {"allowed": ["get_quote", "list_orders"]}),
+    ],
+    ids=["estimated", "untold", "shown fewer functions"],
+)
+async def test_what_is_not_certain_of_the_turn_before_is_held_in_bytes(around, tmp_path, usage, fields):
+    prompts = []
+    calling = FunctionCalling(mode=FunctionCallingMode.ANY, allowed_names=fields["allowed"]) if fields else None
+    async with around.gateway(tmp_path, wrapped=saying([[quote(1), usage], [Text(text="done")]], prompts)) as whole:
+        await looped(whole, chat("hello", function_calling=calling))
+        added = prompt_tokens_bound(replace(prompts[1].conversation, functions=(), turns=added_turns(prompts)))
+        assert prompts[1].input_tokens_bound == prompts[0].input_tokens_bound + added
+        assert prompts[1].input_tokens_counted is None
+        assert prompts[1].conversation.choosing is Choosing.AUTO
+
+
+def added_turns(prompts):
+    return prompts[1].conversation.turns[len(prompts[0].conversation.turns) :]
+
+
+@pytest.mark.parametrize("tokenizer, in_bytes", [(A, False), (B, True)])
+async def test_what_one_target_told_holds_for_the_next_turn_where_all_count_alike(
+    around, tmp_path, tokenizer, in_bytes
+):
+    plan = Plan(targets=((A, {}), (B, {"order": 2, "tokenizer": tokenizer})), retry=RetryTerms())
+    text = "quote for AAPL\n" + "Markets are open and quiet today. " * 300
+    async with routed(around, tmp_path, plan) as (whole, _, __):
+        told = await looped(whole, chat(text, RunTools(tools=["get_quote"])))
+        assert told[-1].turns == 2
+        first, second = tokens_held(whole)
+        assert (second > first) is in_bytes
+        await whole.agree()
+
+
+async def test_no_more_is_held_than_bytes_whatever_an_upstream_tells(around, tmp_path):
+    prompts = []
+    told = Usage(input_tokens=1_000_000, output_tokens=5)
+    async with around.gateway(tmp_path, wrapped=saying([[quote(1), told], [Text(text="done")]], prompts)) as whole:
+        await looped(whole, chat("hello"))
+        added = prompt_tokens_bound(Conversation(system_instruction="", turns=added_turns(prompts)))
+        assert prompts[1].input_tokens_bound == prompts[0].input_tokens_bound + added
+
+
+async def test_a_count_with_the_tools_of_a_chat_lets_its_first_turn_hold_less(whole, client):
+    text = "buy 2 AAPL\n" + "Markets are open and quiet today. " * 300
+    asked = chat(text, RunTools(tools=["place_order"], idempotency_key="task-1"))
+    counting = CountTokensRequest(model="flash", contents=asked.contents, run_tools=asked.run_tools)
+    bare = CountTokensRequest(model="flash", contents=asked.contents)
+    counted, without = [(await client.call("CountTokens", one)).reply for one in (counting, bare)]
+    assert counted.input_tokens > without.input_tokens
+    heard = await client.call("Chat", asked)
+    assert finish(heard).turns == 2
+    held = tokens_held(whole)[0] - 2_048
+    assert counted.input_tokens < held <= counted.input_tokens * 9 // 8 + COUNT_MARGIN
+    unknown = replace(counting, run_tools=RunTools(tools=["no_such_tool"]))
+    assert (await client.call("CountTokens", unknown)).refused[:2] == ("NOT_FOUND", "tool.unknown")
+    malformed = replace(counting, run_tools=RunTools(turns_max=99))
+    assert (await client.call("CountTokens", malformed)).refused[0] == "INVALID_ARGUMENT"
 
 
 INVENTED = FunctionCall(id="c-9", name="get_qoute", arguments_json='{"symbol":"AAPL"}')

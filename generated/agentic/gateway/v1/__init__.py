@@ -736,6 +736,13 @@ class CountTokensRequest(betterproto2.Message):
 
     functions: "list[FunctionDeclaration]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
 
+    run_tools: "RunTools | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The same as in ChatRequest: the tools that it names are counted as functions. Nothing is run, and turns_max and
+    idempotency_key mean nothing here. Constraints and cached beginnings have no place in this message, because no
+    upstream is asked to count them: a Chat with one holds its bound beside the count of the rest.
+    """
+
 
 default_message_pool.register_message("agentic.gateway.v1", "CountTokensRequest", CountTokensRequest)
 
@@ -743,6 +750,9 @@ default_message_pool.register_message("agentic.gateway.v1", "CountTokensRequest"
 @dataclass(eq=False, repr=False)
 class CountTokensResponse(betterproto2.Message):
     input_tokens: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
+    """
+    Of several tokenizers, the most.
+    """
 
     estimated: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
     """

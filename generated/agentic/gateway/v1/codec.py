@@ -520,6 +520,15 @@ def encode_CountTokensRequest(message: CountTokensRequest, depth: int = MAX_DEPT
                 SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.CountTokensRequest.functions"),
                 body,
             )
+        value = message.run_tools
+        if value is not None:
+            body = encode_RunTools(value, depth - 1)
+            size = len(body)
+            out += (
+                b"*",
+                SIZE[size] if size < 128 else length(size, "agentic.gateway.v1.CountTokensRequest.run_tools"),
+                body,
+            )
     except UnicodeEncodeError as error:
         raise unwritable(message, "agentic.gateway.v1.CountTokensRequest", error) from None
     return b"".join(out)
@@ -3615,11 +3624,13 @@ def read_CountTokensRequest(
         f_system_instruction = ""
         f_contents = []
         f_functions = []
+        f_run_tools = None
     else:
         f_model = seen.model
         f_system_instruction = seen.system_instruction
         f_contents = seen.contents
         f_functions = seen.functions
+        f_run_tools = seen.run_tools
     room[0] -= 1
     if depth < 0 or room[0] < 0:
         raise too_large("agentic.gateway.v1.CountTokensRequest", at, depth)
@@ -3647,6 +3658,8 @@ def read_CountTokensRequest(
                     f_contents.append(read_Content(data, at, stop, depth - 1, None, room))
                 elif tag == 34:
                     f_functions.append(read_FunctionDeclaration(data, at, stop, depth - 1, None, room))
+                elif tag == 42:
+                    f_run_tools = read_RunTools(data, at, stop, depth - 1, f_run_tools, room)
                 elif tag < 8:
                     raise field_zero("agentic.gateway.v1.CountTokensRequest", at)
                 at = stop
@@ -3663,7 +3676,7 @@ def read_CountTokensRequest(
         raise unreadable("agentic.gateway.v1.CountTokensRequest", tag, at, error) from None
     if at != end:
         raise cut_off("agentic.gateway.v1.CountTokensRequest", tag, end)
-    return CountTokensRequest(f_model, f_system_instruction, f_contents, f_functions)
+    return CountTokensRequest(f_model, f_system_instruction, f_contents, f_functions, f_run_tools)
 
 
 def decode_CountTokensRequest(data: bytes) -> CountTokensRequest:

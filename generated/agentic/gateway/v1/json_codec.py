@@ -381,6 +381,8 @@ fields_CountTokensRequest: dict[str, int] = {
     "systemInstruction": 2,
     "contents": 4,
     "functions": 8,
+    "run_tools": 16,
+    "runTools": 16,
 }
 fields_CountTokensResponse: dict[str, int] = {
     "input_tokens": 1,
@@ -1169,6 +1171,9 @@ def write_CountTokensRequest(message: CountTokensRequest, depth: int) -> str:
         for value in value:
             parts.append(write_FunctionDeclaration(value, depth - 1))
         out.append('"functions":[' + ",".join(parts) + "]")
+    value = message.run_tools
+    if value is not None:
+        out.append(f'"runTools":{write_RunTools(value, depth - 1)}')
     return "{" + ",".join(out) + "}"
 
 
@@ -3945,6 +3950,7 @@ def read_CountTokensRequest(found: object, depth: int, room: list[int]) -> Count
     f_system_instruction = ""
     f_contents = []
     f_functions = []
+    f_run_tools = None
     done = 0
     key = ""
     try:
@@ -3963,10 +3969,12 @@ def read_CountTokensRequest(found: object, depth: int, room: list[int]) -> Count
                 f_contents = messages_of(value, read_Content, depth - 1, room)
             elif field == 8:
                 f_functions = messages_of(value, read_FunctionDeclaration, depth - 1, room)
+            elif field == 16:
+                f_run_tools = read_RunTools(value, depth - 1, room)
     except json_format.JsonDecodeError as error:
         error.inside(key)
         raise
-    return CountTokensRequest(f_model, f_system_instruction, f_contents, f_functions)
+    return CountTokensRequest(f_model, f_system_instruction, f_contents, f_functions, f_run_tools)
 
 
 def decode_CountTokensRequest(data: bytes | str, size_max: int = MAX_SIZE) -> CountTokensRequest:
