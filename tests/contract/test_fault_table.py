@@ -252,7 +252,7 @@ async def test_the_fault(row, run_tools, tmp_path):
 async def test_no_caller_opens_a_breaker_by_not_reading(tmp_path):
     """Neither one that stays and does not read, nor one that leaves a stream which may be resumed."""
     row = Row(name="", fault="endless", params={"ms": 1}, patience={"idle_s": 0.3, "total_s": 0.3})
-    async with gateway(row, tmp_path) as (whole, breaker):
+    async with gateway(row, tmp_path) as (whole, target):
         async with aclosing(whole.stream(TEXT)) as told:
             await anext(told)
             await whole.world.upstream_quiet()
@@ -272,7 +272,7 @@ async def test_no_caller_opens_a_breaker_by_not_reading(tmp_path):
             async for _ in resume(whole.stations, whole.lasting, whole.passage(), asked):
                 pass
         assert [one["failure"]["reason"] for one in whole.told("outcome")] == ["stream.unread"] * 2
-        assert breaker.standing(whole.stations.clock.monotonic_ns()) is Standing.CLOSED
+        assert target.breaker.standing(whole.stations.clock.monotonic_ns()) is Standing.CLOSED
         # It is paid for what was received all the same.
         assert whole.spent("calls") == 2
         await whole.agree()

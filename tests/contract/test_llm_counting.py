@@ -191,8 +191,9 @@ def held_input(whole):
 
 async def test_a_count_is_held_beside_the_bound_of_what_nobody_is_asked_to_count(around, tmp_path):
     constraint = JsonSchemaConstraint(schema_json='{"type":"object","properties":{"answer":{"type":"string"}}}')
-    model = replace(FLASH, inputs=Inputs(cached={"handbook": CachedContent(upstream_id="123", tokens_max=1_000)}))
-    async with routed(around, tmp_path, Plan(targets=((A, {}),), model=model)) as (whole, _, __):
+    cached = {"handbook": CachedContent(upstream_id="123", tokens_max=1_000)}
+    plan = Plan(targets=((A, {}),), model=replace(FLASH, inputs=Inputs(cached=cached)), kept={A: cached})
+    async with routed(around, tmp_path, plan) as (whole, _, __):
         text = TEN * 40
         counted = counted_tokens_bound((await whole.count(text)).tokens)
         await refusal(whole.converse(text, constraint=constraint, cached_content="handbook"))

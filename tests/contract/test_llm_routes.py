@@ -349,14 +349,15 @@ async def test_a_target_that_is_set_aside_is_asked_at_once_where_no_other_one_is
 @pytest.mark.parametrize("named", ["cached", "file"])
 async def test_what_a_caller_refers_to_sets_no_target_aside(around, tmp_path, named):
     """An upstream says 403 and 404 of a file and of a cached beginning too, and those are one caller's."""
-    inputs = Inputs(
-        media={"application/pdf": 100},
-        file_prefixes=("gs://reports/",),
-        cached={"handbook": CachedContent(upstream_id="123", tokens_max=1_000)},
-    )
+    kept = {"handbook": HANDBOOK}
+    inputs = Inputs(media={"application/pdf": 100}, file_prefixes=("gs://reports/",), cached=kept)
     file = FileData(mime_type="application/pdf", uri="gs://reports/1.pdf")
     options = {"cached_content": "handbook"} if named == "cached" else {"files": (file,)}
-    async with routed(around, tmp_path, Plan(model=replace(FLASH, inputs=inputs))) as (whole, _, __):
+    async with routed(around, tmp_path, Plan(model=replace(FLASH, inputs=inputs), kept={A: kept, B: kept})) as (
+        whole,
+        _,
+        __,
+    ):
         around.vertex_fails("status", 1, model=A, code=403)
         around.vertex_fails("status", 1, model=B)
         assert (await refusal(whole.converse(**options))).reason == "upstream.unreachable"
