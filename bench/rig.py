@@ -134,7 +134,7 @@ def _pin(town: Town) -> None:
 
 def cpu_s(running: Running) -> float:
     """Processor seconds that a process has used, in user and system mode, all of its threads together."""
-    return _processor_s(running.process.pid)
+    return processor_s(running.process.pid)
 
 
 def tree_cpu_s(pid: int) -> float:
@@ -142,14 +142,14 @@ def tree_cpu_s(pid: int) -> float:
     used = 0.0
     for one in (pid, *_children(pid)):
         try:
-            used += _processor_s(one)
+            used += processor_s(one)
         except OSError:  # it ended meanwhile: its parent counts it from now on
             continue
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return used + (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
-def _processor_s(pid: int) -> float:
+def processor_s(pid: int) -> float:
     """By the clock that Linux keeps of each process, to the nanosecond (clock_getcpuclockid(3)); proc(5) has ticks."""
     return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
 
