@@ -2,8 +2,9 @@
 
 An intent tells every amount that is held (`claims`); an ending tells charges by unit, and each of them takes the place
 of what is held of its unit in every scope and window. A unit without a charge is charged as held where the effect
-happened, or where nobody is left to say what it cost, and not at all where it did not. So the records alone say what
-every row of the ledger's `holds` and `balances` must be.
+happened, or where nobody is left to say what it cost, and not at all where it did not. What an order did to the lots of
+its scopes depends on what they were then, so the ledger tells it for each of these holds (`booked`). So the records
+alone say what every row of the ledger's `holds` and `balances` must be.
 """
 
 from typing import Final, NamedTuple
@@ -44,6 +45,7 @@ class Told(NamedTuple):
     state: str
     claims: bytes | None
     charges: bytes | None
+    booked: bytes | None
     as_held: bool
     """A unit without a charge is charged as held."""
 
@@ -55,8 +57,16 @@ class _Claim(msgspec.Struct):
     amount: int
 
 
+class _Booked(msgspec.Struct):
+    scope: str
+    unit: str
+    window: str
+    charged: int
+
+
 _CLAIMS: Final = msgspec.json.Decoder(list[_Claim])
 _CHARGES: Final = msgspec.json.Decoder(dict[str, int])
+_BOOKED: Final = msgspec.json.Decoder(list[_Booked])
 
 _RUNNING: Final = {"dispatched": "held", "unknown": "kept"}
 
@@ -66,15 +76,16 @@ def held_in(intent: Contents) -> bytes | None:
     return bytes(intent.claims) or None
 
 
-def charged_in(ending: Contents) -> tuple[bytes | None, bool]:
-    """What an ending says of them, and whether a unit without a charge is charged as held.
+def charged_in(ending: Contents) -> tuple[bytes | None, bytes | None, bool]:
+    """What an ending says of them, of units and of single holds, and whether what it does not say is charged as held.
 
     The record of a loss has no charges: with nobody left to say what was used, everything held is charged.
     """
     if ending.kind == "lost":
-        return b"{}", True
+        return b"{}", None, True
     # What was followed to a failure stays a success to its caller; it is charged as the failure that it was.
-    return bytes(ending.charges) or None, ending.state == "succeeded" and not ending.failure
+    happened = ending.state == "succeeded" and not ending.failure
+    return bytes(ending.charges) or None, bytes(ending.booked) or None, happened
 
 
 def holds_of(told: Told) -> dict[Place, Hold] | None:
@@ -87,8 +98,10 @@ def holds_of(told: Told) -> dict[Place, Hold] | None:
         if running is not None:
             holds = {_place(claim): Hold(running, claim.amount, 0) for claim in claims}
         elif told.charges is not None:
-            charges = _CHARGES.decode(told.charges)
-            holds = {_place(claim): _charged(claim, charges, as_held=told.as_held) for claim in claims}
+            charges, booked = _CHARGES.decode(told.charges), _booked(told.booked)
+            if not booked.keys() <= set(map(_place, claims)):
+                return None
+            holds = {_place(claim): _charged(claim, charges, booked, as_held=told.as_held) for claim in claims}
         else:
             return None
     except ValueError:
@@ -100,8 +113,12 @@ def _place(claim: _Claim) -> Place:
     return claim.scope, claim.unit, claim.window
 
 
-def _charged(claim: _Claim, charges: dict[str, int], *, as_held: bool) -> Hold:
-    charged = charges.get(claim.unit, claim.amount if as_held else 0)
+def _booked(told: bytes | None) -> dict[Place, int]:
+    return {} if told is None else {(one.scope, one.unit, one.window): one.charged for one in _BOOKED.decode(told)}
+
+
+def _charged(claim: _Claim, charges: dict[str, int], booked: dict[Place, int], *, as_held: bool) -> Hold:
+    charged = booked.get(_place(claim), charges.get(claim.unit, claim.amount if as_held else 0))
     return Hold("settled" if charged else "released", claim.amount, charged)
 
 

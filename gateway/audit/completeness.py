@@ -20,7 +20,7 @@ CREATE TABLE seen(
     intent_sequence INTEGER NOT NULL, intent_leaf BLOB NOT NULL,
     ending_instance TEXT, ending_boot TEXT, ending_sequence INTEGER, ending_leaf BLOB,
     stored INTEGER NOT NULL DEFAULT 0,
-    claims BLOB, charges BLOB, as_held INTEGER
+    claims BLOB, charges BLOB, booked BLOB, as_held INTEGER
 ) STRICT, WITHOUT ROWID
 """
 
@@ -68,7 +68,7 @@ class Stories:
         if contents.kind in _AFTER:
             ended = self.scratch.execute(
                 "UPDATE seen SET state = ?, ending_instance = ?, ending_boot = ?, ending_sequence = ?, ending_leaf = ?,"
-                " charges = ?, as_held = ? WHERE operation = ? AND state = ?",
+                " charges = ?, booked = ?, as_held = ? WHERE operation = ? AND state = ?",
                 (contents.state, *place, *self._charged(contents), contents.operation, _AFTER[contents.kind]),
             )
             return None if ended.rowcount else self._unexpected(contents)
@@ -76,12 +76,14 @@ class Stories:
 
     def amounts(self) -> Iterator[tuple[OperationId, Told]]:
         """By operation, in the order of their bytes, what its records say that it holds or was charged."""
-        rows = self.scratch.execute("SELECT operation, state, claims, charges, as_held FROM seen ORDER BY operation")
-        for operation, state, claims, charges, as_held in rows:
-            yield operation, Told(state, claims, charges, bool(as_held))
+        rows = self.scratch.execute(
+            "SELECT operation, state, claims, charges, booked, as_held FROM seen ORDER BY operation"
+        )
+        for operation, state, claims, charges, booked, as_held in rows:
+            yield operation, Told(state, claims, charges, booked, bool(as_held))
 
-    def _charged(self, contents: Contents) -> tuple[bytes | None, bool | None]:
-        return charged_in(contents) if self._keeps_amounts else (None, None)
+    def _charged(self, contents: Contents) -> tuple[bytes | None, bytes | None, bool | None]:
+        return charged_in(contents) if self._keeps_amounts else (None, None, None)
 
     def open_operations(self) -> Iterator[tuple[OperationId, InstanceId, BootId]]:
         """Operations with an intent and no ending, and the boot of the intent."""

@@ -46,6 +46,8 @@ class Contents(msgspec.Struct, frozen=True):
     """Of an intent: what is held, as `gateway.audit.amounts` reads it. A member that is missing is empty here."""
     charges: msgspec.Raw = msgspec.Raw()
     """Of an ending: by unit, what takes the place of what was held."""
+    booked: msgspec.Raw = msgspec.Raw()
+    """Of an ending: of single holds, what was charged instead of that."""
     failure: msgspec.Raw = msgspec.Raw()
 
 

@@ -162,7 +162,8 @@ class Records:
         """The record of an outcome that an operator decided on, with what the ledger charges for it.
 
         `charged` has it by the places of the claims, `charges` by unit, where all places of the unit have the same. As
-        in every ending, a unit that is not in `charges` is charged as held by a success, and not at all by a failure.
+        in every ending, a unit that is not in `charges` is charged as held by a success, and not at all by a failure;
+        and what an order's lots make of it the ledger adds in `booked`.
         """
         operation = seen.operation
         state = State.SUCCEEDED if isinstance(outcome, Succeeded) else State.FAILED

@@ -62,7 +62,7 @@ class Admitting:
         holds = tuple(Hold(place(claim), claim.amount) for claim in admission.claims)
         for claim, hold in zip(admission.claims, holds, strict=True):
             held, spent = book.balance(hold.place)
-            begin(book, claim, held + spent, self.now_unix_us)
+            begin(book, claim, _taken(claim, book), self.now_unix_us)
             book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
         intent = book.append(admission.record)
         book.add(_stored(self, _described(admission.permit.ask), intent), holds)
@@ -95,13 +95,14 @@ class Admitting:
         for claim in self.admission.claims:
             if claim.amount == 0 and claim.unit in SIGNED:
                 continue
-            held, spent = book.balance(place(claim))
+            taken = _taken(claim, book)
             limit = LONG_MAX if claim.passes else claim.limit
-            left = limit - held - spent
+            left = limit - taken
             # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
-            if not (claim.amount <= limit <= LONG_MAX and claim.amount <= left) or held + claim.amount > LONG_MAX:
-                return _over(claim, max(0, left))
-            step = most(book, claim, held + spent, self.now_unix_us)
+            too_much = book.balance(place(claim)).held + claim.amount > LONG_MAX
+            if not (claim.amount <= limit <= LONG_MAX and claim.amount <= left) or too_much:
+                return _over(claim, min(limit, max(0, left)))
+            step = most(book, claim, taken, self.now_unix_us)
             if step is not None and claim.amount > step:
                 return _too_far(claim, step)
         return None
@@ -150,6 +151,15 @@ def _refuse_defects(admission: Admission) -> None:
     for claim in admission.claims:
         if claim.amount < 0:
             raise AdmissionError(f"a claim of {claim.amount} {claim.unit} is negative: charge it when it settles")
+
+
+def _taken(claim: Claim, book: Book) -> int:
+    """What is held and spent of a claim's balance.
+
+    Nobody has room for more than a limit: an exposure below zero, as older gateways left, is one of zero.
+    """
+    held, spent = book.balance(place(claim))
+    return held + (max(0, spent) if claim.unit is Unit.EXPOSURE else spent)
 
 
 def _over(claim: Claim, left: int) -> Refusal:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Hold, Owner, Reads, Search, Stored
 from gateway.ledger.guards import forget, forgettable
-from gateway.ledger.settlement import AT_ONCE, charged, charges_of, ended, move
+from gateway.ledger.settlement import AT_ONCE, Charged, charging, ended, move
 from gateway.ledger.states import Event, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.aftercare import Room, Watched
@@ -99,27 +99,27 @@ class Concluding:
         """
         before = _owned(book, self.watched)
         holds = book.all_holds(before)
-        changed = tuple(charged(holds, charges_of(self.outcome), as_held=isinstance(self.outcome, Succeeded)))
+        changed = charging(book, holds, self.outcome, self.record)
         if self.watched.lost:
             return self._ended(book, before, changed)
         return self._followed(book, before, changed)
 
-    def _ended(self, book: Book, before: Stored, changed: tuple[Hold, ...]) -> Operation:
+    def _ended(self, book: Book, before: Stored, changed: Charged) -> Operation:
         state = following(before.operation.state, event_of(self.outcome))
         forget(book, self._forgotten, before.operation.id)
-        operation = ended(before.operation, state, self.outcome, book.append(self.record))
-        self._change(book, before, operation, changed)
+        operation = ended(before.operation, state, self.outcome, book.append(changed.record))
+        self._change(book, before, operation, changed.holds)
         return operation
 
-    def _followed(self, book: Book, before: Stored, changed: tuple[Hold, ...]) -> Operation:
+    def _followed(self, book: Book, before: Stored, changed: Charged) -> Operation:
         """The stored answer stays what it was; what it cost may have become less, and the record says so."""
-        same = changed == book.all_holds(before)
+        same = changed.holds == book.all_holds(before)
         if same and self.look_unix_us is not None:
             look_us = look_now(before, self.watched, self.look_unix_us)
             book.change(before, _given_back(before, before.operation, look_us, looks=before.looks + 1))
             return before.operation
-        operation = replace(before.operation, outcome=book.append(self.record))
-        self._change(book, before, operation, changed)
+        operation = replace(before.operation, outcome=book.append(changed.record))
+        self._change(book, before, operation, changed.holds)
         return operation
 
     def _change(self, book: Book, before: Stored, operation: Operation, changed: tuple[Hold, ...]) -> None:
@@ -174,11 +174,11 @@ class Resolving:
             raise AlreadySettledError("the operation changed meanwhile: look at it again")
         event = Event.AFFIRM if isinstance(self.outcome, Succeeded) else Event.DENY
         held = book.holds(before)
-        changed = tuple(charged(held, charges_of(self.outcome), as_held=event is Event.AFFIRM))
+        changed, record = charging(book, held, self.outcome, self.record)
         move(book, held, changed)
         forget(book, self._forgotten, before.operation.id)
         state = following(before.operation.state, event)
-        operation = ended(before.operation, state, self.outcome, book.append(self.record))
+        operation = ended(before.operation, state, self.outcome, book.append(record))
         after = before._replace(operation=operation, look_unix_us=None, fence=before.fence + 1)
         book.change(before, after, changed)
         return operation

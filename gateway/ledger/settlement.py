@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
+
+from gateway.ledger import lots
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Reads, Stored
 from gateway.ledger.guards import forget, forgettable
@@ -23,6 +26,8 @@ from gateway.terms.operations import (
     Succeeded,
     Unknown,
 )
+
+_BOOKED: Final = ("scope", "unit", "window", "charged")
 
 AT_ONCE: Final = 0
 """Before every moment."""
@@ -46,15 +51,13 @@ class Settling:
         """See `Ledger.settle`."""
         reservation, outcome = self.settlement.reservation, self.settlement.outcome
         before, state = _standing(book, reservation, outcome)
-        charges = charges_of(outcome)
-        receipt = book.append(self.settlement.record)
-        operation = ended(before.operation, state, outcome, receipt)
-        held = book.holds(before)
+        held, record = book.holds(before), self.settlement.record
         if isinstance(outcome, Succeeded | Failed):
-            changed = tuple(charged(held, charges, as_held=isinstance(outcome, Succeeded)))
+            changed, record = charging(book, held, outcome, record)
             move(book, held, changed)
         else:
             changed = kept(held)
+        operation = ended(before.operation, state, outcome, book.append(record))
         if isinstance(outcome, Failed):
             forget(book, reservation.guards, reservation.operation)
         look_us = look(before, outcome, self.settlement.look_unix_us)
@@ -109,6 +112,28 @@ def charges_of(outcome: Outcome) -> dict[Unit, int]:
                 raise SettlementError(f"{amount} {unit} cannot be charged: only exposure and position are given back")
             charges[unit] = amount
     return charges
+
+
+class Charged(NamedTuple):
+    """Holds as they were charged, and the record that says so."""
+
+    holds: tuple[Hold, ...]
+    record: bytes
+
+
+def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, record: bytes) -> Charged:
+    """What an outcome charges in the place of each hold; the record then tells all that its charges alone do not."""
+    plain = tuple(charged(held, charges_of(outcome), as_held=isinstance(outcome, Succeeded)))
+    holds = lots.settled(book, held, plain)
+    booked = [
+        dict(zip(_BOOKED, (*hold.place, hold.charged), strict=True))
+        for hold, by_unit in zip(holds, plain, strict=True)
+        if hold.charged != by_unit.charged
+    ]
+    if not booked:
+        return Charged(holds, record)
+    # A record is one JSON object; what is found in here is its last member (see `gateway.audit.amounts`).
+    return Charged(holds, record[:-1] + b',"booked":' + msgspec.json.encode(booked) + b"}")
 
 
 def charged(held: Sequence[Hold], charges: dict[Unit, int], *, as_held: bool) -> Iterator[Hold]:

@@ -37,10 +37,21 @@ class Unit(StrEnum):
     """Of one symbol and side, since the ledger began: what was filled, and all that is open or unknown."""
     FILLED = "filled_nano"
     """Of one symbol and side, since the ledger began: what is known to be filled. `TRADED` less this is open."""
+    PAID = "paid_micro_usd"
+    """Of one symbol and side, since the ledger began: what was paid for what orders that open had filled."""
+    OPEN = "open_micro_usd"
+    """Of one symbol and side: what the open rest of orders that open may cost."""
+    BOOK = "book_micro_usd"
+    """Of one symbol at one account: what the position of a scope cost, at average cost. With what the open rest of its
+    orders may cost, the sum of it is exposure."""
 
 
 SIGNED: Final = frozenset({Unit.EXPOSURE, Unit.POSITION})
 """What can be given back: it may be charged negatively, and a claim of 0 of it never meets its limit."""
+
+BOUGHT: Final = "bought"
+SOLD: Final = "sold"
+"""The windows in which the ledger counts what purchases and sales came to, for its lots."""
 
 
 def scaled(text: str, scale: int) -> int:

@@ -19,7 +19,7 @@ from gateway.terms.operations import Failed, Failure, Outcome, Reservation, Succ
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_rest import Answer, Origin, Reply, Request, Rest
 from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members
-from gateway.tools.alpaca_wire import ENDED, ORDER_ID, VenueOrder, WireError, micro_down, micro_up, read_order, unix_us
+from gateway.tools.alpaca_wire import ENDED, ORDER_ID, VenueOrder, WireError, micro_up, read_order, unix_us
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
@@ -215,7 +215,7 @@ class Placing:
     def charges(self, order: VenueOrder) -> tuple[tuple[Unit, int], ...]:
         """What the order costs as it stands: what is filled at its price, what is open at its limit or as held.
 
-        Rounded against the caller. What reduces gives back exposure, and a sale position, only for what is filled.
+        Rounded against the caller. What closes a position is no exposure: what it gives back, the ledger knows.
         """
         filled = Fraction(order.filled) * Fraction(order.average_price or 0)
         wanted = Fraction(self.terms.quantity, NANO)
@@ -228,10 +228,11 @@ class Placing:
         return (
             (Unit.CALLS, 1),
             (Unit.NOTIONAL, worth),
-            (Unit.EXPOSURE, -micro_down(filled) if self.reduces else worth),
+            (Unit.EXPOSURE, 0 if self.reduces else worth),
             (Unit.POSITION, ceil(units + remainder * NANO) if bought else -floor(units)),
             (Unit.TRADED, traded),
             (Unit.FILLED, ceil(units)),
+            (Unit.PAID, 0 if self.reduces else micro_up(filled)),
         )
 
 

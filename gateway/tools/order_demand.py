@@ -13,7 +13,7 @@ from gateway.terms.caller import Caller
 from gateway.terms.gcra import Pace
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import LimitProfile
-from gateway.terms.money import LONG_MAX, Unit
+from gateway.terms.money import BOUGHT, LONG_MAX, SOLD, Unit
 from gateway.terms.operations import Claim, Demand, Guard, Latch, Rate, Similar
 from gateway.tools.cover import Cover, Places, sided
 from gateway.tools.pretrade import Order, Side
@@ -40,7 +40,7 @@ class Trading:
         traded = self._traded(order, cover) if shorts else ()
         return Demand(
             amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional},
-            claims=(*self._exposures(order), *self._positions(order), *traded),
+            claims=(*self._exposures(order), *self._lots(order), *self._positions(order), *traded),
             guards=tuple(self._order_guards(tool, order)),
         )
 
@@ -65,6 +65,16 @@ class Trading:
                 barrier=limits.barrier,
                 steps_ms=limits.shared.barriers_ms,
             )
+
+    def _lots(self, order: Order) -> Iterator[Claim]:
+        """What tells the ledger what an order adds to exposure or gives back (see `gateway.ledger.lots`)."""
+        places, way = self.places(order.symbol), BOUGHT if order.side is Side.BUY else SOLD
+        for scope in (places.account, places.agent):
+            for unit in (Unit.POSITION, Unit.BOOK):
+                yield Claim(scope=scope, unit=unit, window=f"{self.venue}/{self.account}", limit=LONG_MAX, amount=0)
+        exposure = order.adds_exposure(self.limits.collar_bps)
+        for unit, amount in ((Unit.FILLED, order.quantity), (Unit.PAID, exposure), (Unit.OPEN, 0)):
+            yield Claim(scope=places.account, unit=unit, window=way, limit=LONG_MAX, amount=amount, passes=True)
 
     def _positions(self, order: Order) -> Iterator[Claim]:
         most = self.limits.position_max

@@ -163,11 +163,13 @@ async def test_a_market_order_fills_and_shows_in_every_read(exchange, station):
     assert float((await station.read("get_account"))["cash"]) < 100_000
 
 
-async def test_a_sale_gives_exposure_back(station):
+async def test_a_sale_tells_what_it_sold_and_is_no_exposure(station):
     await station.act("place_order", MARKET_BUY, "buy")
     outcome = await station.act("place_order", MARKET_BUY | {"side": "sell", "time_in_force": "ioc"}, "sell")
     assert isinstance(outcome, Succeeded)
-    assert dict(outcome.charges)[Unit.EXPOSURE] < -1_800 * MICRO
+    charges = dict(outcome.charges)
+    assert (charges[Unit.EXPOSURE], charges[Unit.PAID]) == (0, 0)
+    assert charges[Unit.FILLED] == -charges[Unit.POSITION] > 0
 
 
 async def test_a_resting_order_is_cancelled_once_and_for_all(exchange, station):

@@ -194,11 +194,13 @@ async def test_a_market_order_fills_and_shows_in_every_read(exchange, station):
     assert exchange.count("POST") == 1
 
 
-async def test_a_sale_gives_exposure_back(station):
+async def test_a_sale_tells_what_it_sold_and_is_no_exposure(station):
     await station.act("place_order", BUY, "buy")
     outcome = await station.act("place_order", BUY | {"side": "sell"}, "sell")
     assert isinstance(outcome, Succeeded), outcome
-    assert dict(outcome.charges)[Unit.EXPOSURE] < -14_000 * MICRO
+    charges = dict(outcome.charges)
+    assert (charges[Unit.EXPOSURE], charges[Unit.PAID]) == (0, 0)
+    assert charges[Unit.FILLED] == -charges[Unit.POSITION] > 0
 
 
 async def test_a_resting_order_is_charged_at_its_limit_and_cancelled_once_and_for_all(exchange, station):

@@ -92,7 +92,12 @@ class Ledgers(RuleBasedStateMachine):
         return held, sum(one.charged.get((scope, unit), 0) for one in operations)
 
     def fits(self, claims):
-        return all(sum(self.balance(scope, unit)) + amount <= LIMITS[unit] for scope, unit, amount in claims)
+        """What is below zero makes no room beyond the limit."""
+        return all(self.taken(scope, unit) + amount <= LIMITS[unit] for scope, unit, amount in claims)
+
+    def taken(self, scope, unit):
+        held, spent = self.balance(scope, unit)
+        return held + max(0, spent)
 
     @rule(key=KEYS, arguments=ARGUMENTS, claims=CLAIMS)
     def admit(self, key, arguments, claims):

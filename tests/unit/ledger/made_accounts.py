@@ -87,15 +87,16 @@ class Account:
         self.held += shares if side is BUY else -shares
 
 
-def came_to(reservation: Reservation, side, wanted, filled, *, live=False):
-    """What an order is charged as it stands at the venue."""
+def came_to(reservation: Reservation, side, wanted, filled, *, live=False, price=PRICE):
+    """What an order is charged as it stands at the venue, filled at this price on average."""
     rest = wanted - filled if live else 0
     reduces = not any(claim.amount for claim in reservation.claims if claim.unit is Unit.EXPOSURE)
     charges = (
-        (Unit.EXPOSURE, -filled * PRICE if reduces else (filled + rest) * PRICE),
+        (Unit.EXPOSURE, 0 if reduces else filled * price + rest * PRICE),
         (Unit.POSITION, (filled + rest) * NANO if side is BUY else -filled * NANO),
         (Unit.TRADED, (filled + rest) * NANO),
         (Unit.FILLED, filled * NANO),
+        (Unit.PAID, 0 if reduces else filled * price),
     )
     return Succeeded(result=b"{}", charges=charges, live=live)
 

@@ -78,22 +78,43 @@ async def test_an_order_is_written_anew_in_the_venues_words(venue, toolbox):
 
 
 @pytest.mark.parametrize(
-    "changed, worth, position",
+    "changed, worth, position, paid",
     [
-        ({}, 1_905_000_000, 10_000_000_000),
-        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.6"}, 1_896_000_000, 10_000_000_000),
+        ({}, 1_905_000_000, 10_000_000_000, 0),
+        (
+            {"status": "filled", "filled_qty": "10", "filled_avg_price": "189.6"},
+            1_896_000_000,
+            10_000_000_000,
+            1_896_000_000,
+        ),
         (
             {"status": "partially_filled", "filled_qty": "4", "filled_avg_price": "189.6"},
             4 * 189_600_000 + 6 * 190_500_000,
             10_000_000_000,
+            4 * 189_600_000,
         ),
-        ({"status": "canceled", "filled_qty": "4", "filled_avg_price": "189.6"}, 758_400_000, 4_000_000_000),
-        ({"status": "canceled", "filled_qty": "4.0000000001", "filled_avg_price": "1"}, 4_000_001, 4_000_000_001),
-        ({"status": "filled", "filled_qty": "10", "filled_avg_price": "189.33333337"}, 1_893_333_334, 10_000_000_000),
+        (
+            {"status": "canceled", "filled_qty": "4", "filled_avg_price": "189.6"},
+            758_400_000,
+            4_000_000_000,
+            758_400_000,
+        ),
+        (
+            {"status": "canceled", "filled_qty": "4.0000000001", "filled_avg_price": "1"},
+            4_000_001,
+            4_000_000_001,
+            4_000_001,
+        ),
+        (
+            {"status": "filled", "filled_qty": "10", "filled_avg_price": "189.33333337"},
+            1_893_333_334,
+            10_000_000_000,
+            1_893_333_334,
+        ),
     ],
     ids=["open", "filled", "partly filled and open", "partly filled and ended", "finer than ours", "rounded up"],
 )
-async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolbox, changed, worth, position):
+async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolbox, changed, worth, position, paid):
     venue.on("POST", "/v2/orders", accepts(**changed))
     outcome = await executed(toolbox, "place_order", LIMIT_BUY)
     filled = math.ceil(Decimal(changed.get("filled_qty", "0")) * NANO)
@@ -104,6 +125,7 @@ async def test_a_buy_is_charged_for_what_is_filled_and_what_is_open(venue, toolb
         Unit.POSITION: position,
         Unit.TRADED: position,
         Unit.FILLED: filled,
+        Unit.PAID: paid,
     }
 
 
@@ -111,26 +133,27 @@ SOLD = {"side": "sell", "type": "market", "time_in_force": "ioc", "qty": "4", "l
 
 
 @pytest.mark.parametrize(
-    "changed, notional, exposure, shares",
+    "changed, notional, shares",
     [
-        ({"status": "filled", "filled_qty": "4", "filled_avg_price": "189.50000003"}, 758_000_001, -758_000_000, 4),
-        ({"status": "canceled", "filled_qty": "1", "filled_avg_price": "189.5"}, 189_500_000, -189_500_000, 1),
-        ({"status": "pending_new"}, 758_000_000, 0, 0),
-        ({"status": "partially_filled", "filled_qty": "1", "filled_avg_price": "189.5"}, 758_000_000, -189_500_000, 1),
+        ({"status": "filled", "filled_qty": "4", "filled_avg_price": "189.50000003"}, 758_000_001, 4),
+        ({"status": "canceled", "filled_qty": "1", "filled_avg_price": "189.5"}, 189_500_000, 1),
+        ({"status": "pending_new"}, 758_000_000, 0),
+        ({"status": "partially_filled", "filled_qty": "1", "filled_avg_price": "189.5"}, 758_000_000, 1),
     ],
     ids=["filled, rounded against the caller", "immediate or cancel, partly", "not filled yet", "partly filled"],
 )
-async def test_a_sale_gives_back_only_what_is_filled(venue, toolbox, changed, notional, exposure, shares):
+async def test_a_sale_is_no_exposure_and_tells_only_what_is_filled(venue, toolbox, changed, notional, shares):
     venue.on("POST", "/v2/orders", accepts(**SOLD | changed))
     ask = asked(toolbox, "place_order", MARKET_SELL)
     outcome = await toolbox.execute(reserved(ask, held(758_000_000)))
     assert dict(outcome.charges) == {
         Unit.CALLS: 1,
         Unit.NOTIONAL: notional,
-        Unit.EXPOSURE: exposure,
+        Unit.EXPOSURE: 0,
         Unit.POSITION: -shares * NANO,
         Unit.TRADED: (shares if changed["status"] == "canceled" else 4) * NANO,
         Unit.FILLED: shares * NANO,
+        Unit.PAID: 0,
     }
 
 
