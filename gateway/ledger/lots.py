@@ -76,9 +76,12 @@ class _Told:
     open_quantity: int
 
 
-def settled(book: Book, held: Sequence[Hold], plain: tuple[Hold, ...]) -> tuple[Hold, ...]:
-    """`plain`, which charges each unit the same everywhere, with what the lots make of it; as it is without lots."""
-    told = _told(held, plain)
+def settled(book: Book, held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> tuple[Hold, ...]:
+    """`plain`, which charges each unit the same everywhere, with what the lots make of it; as it is without lots.
+
+    `live`: the order may have an open rest, which is what of its exposure is not paid.
+    """
+    told = _told(held, plain, live=live)
     if told is None:
         return plain
     lots = _lots(book, held, told)
@@ -104,7 +107,7 @@ class _Change:
         return self.after.cost - self.before.cost
 
 
-def _told(held: Sequence[Hold], plain: tuple[Hold, ...]) -> _Told | None:
+def _told(held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> _Told | None:
     places = {hold.place: (hold, after) for hold, after in zip(held, plain, strict=True)}
     exposures = [after for hold, after in places.values() if _unit(hold) is Unit.EXPOSURE]
     found = [place for place in places if place[1] == Unit.FILLED and place[2] in _WAYS]
@@ -114,7 +117,7 @@ def _told(held: Sequence[Hold], plain: tuple[Hold, ...]) -> _Told | None:
     (filled_hold, filled), (paid_hold, paid) = places[found[0]], places[scope, Unit.PAID, window]
     opens = any(hold.amount for hold in exposures)
     exposure = max(0, *(hold.charged for hold in exposures)) if opens else 0
-    worth = min(paid.charged, exposure) if filled.charged else 0
+    worth = min(paid.charged if live else exposure, exposure) if filled.charged else 0
     bought = [after.charged for hold, after in places.values() if _unit(hold) is Unit.POSITION and window == BOUGHT]
     return _Told(
         account=str(scope),
@@ -126,7 +129,7 @@ def _told(held: Sequence[Hold], plain: tuple[Hold, ...]) -> _Told | None:
         ),
         filled_before=filled_hold.charged,
         paid=worth,
-        open_worth=exposure - worth,
+        open_worth=exposure - worth if live else 0,
         open_worth_before=places[scope, Unit.OPEN, window][0].charged,
         open_quantity=max(0, max(bought, default=0) - filled.charged),
     )

@@ -124,7 +124,7 @@ class Charged(NamedTuple):
 def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, record: bytes) -> Charged:
     """What an outcome charges in the place of each hold; the record then tells all that its charges alone do not."""
     plain = tuple(charged(held, charges_of(outcome), as_held=isinstance(outcome, Succeeded)))
-    holds = lots.settled(book, held, plain)
+    holds = lots.settled(book, held, plain, live=isinstance(outcome, Succeeded) and outcome.live)
     booked = [
         dict(zip(_BOOKED, (*hold.place, hold.charged), strict=True))
         for hold, by_unit in zip(holds, plain, strict=True)

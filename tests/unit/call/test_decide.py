@@ -6,6 +6,7 @@ import pytest
 from served import served
 from whole import MARKET_BUY, RESTING_BUY, agent, budget, refusal, world
 
+from gateway.audit.recount import recount
 from gateway.audit.verify import verify
 from gateway.call.decide import Resolution, list_operations, resolve_operation, show_operation
 from gateway.ledger.check import check
@@ -82,8 +83,13 @@ async def test_a_person_ends_what_nobody_knows_and_it_is_charged_so(whole, outco
     )
     shown = (await show_operation(whole.stations, whole.passage("oncall"), operation.id)).overview
     charged = {(one.scope, one.unit, one.window): one.charged for one in shown.held}
-    assert {(one["scope"], one["unit"], one["window"]): one["amount"] for one in record["charged"]} == charged
-    assert record["charges"] == {unit: amount for (_, unit, _), amount in charged.items() if amount}
+    told = {(one["scope"], one["unit"], one["window"]): one["amount"] for one in record["charged"]}
+    assert {unit: amount for unit, amount in record["charges"].items() if amount} == {
+        unit: amount for (_, unit, _), amount in told.items() if amount
+    }
+    booked = {(one["scope"], one["unit"], one["window"]): one["charged"] for one in record.get("booked", ())}
+    assert told | booked == charged
+    assert recount(whole.path).ok
     again = await whole.act(RESTING_BUY)
     assert (again.replayed, again.operation.state) == (True, outcome)
     whole.world.exchange.faults.clear()
@@ -163,7 +169,8 @@ async def test_a_charge_that_nothing_is_held_for_is_refused_with_what_is(whole):
     refused = await refusal(resolving(whole, operation.id, charges=(("tokens", 5),)))
     (violation,) = refused.violations
     assert violation.description == (
-        "the operation holds no tokens: charge what it holds: calls, exposure_micro_usd, notional_micro_usd"
+        "the operation holds no tokens: charge what it holds: book_micro_usd, calls, exposure_micro_usd, filled_nano,"
+        " notional_micro_usd, open_micro_usd, paid_micro_usd, position_nano"
     )
     # What it held is not decided on twice: nothing of a failed one is left to charge.
     assert (await resolving(whole, operation.id)).units == frozenset()

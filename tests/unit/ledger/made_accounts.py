@@ -36,6 +36,7 @@ class Account:
     held: Decimal = Decimal(0)
     limits: LimitProfile = LONG_ONLY
     agent: str = "trader"
+    name: str = "main"
     during: list = field(default_factory=list)
     """What happens while the venue is asked, after it has looked."""
 
@@ -49,7 +50,7 @@ class Account:
         """What an order must hold, from facts that are read now; or why it is refused before."""
         limits = limits or self.limits
         caller = replace(CALLER, agent=self.agent)
-        trading = Trading(caller=caller, limits=limits, venue="paper", account="main")
+        trading = Trading(caller=caller, limits=limits, venue="paper", account=self.name)
         cover = None
         if needed(limits, side):
             covering = Covering(
@@ -78,10 +79,10 @@ class Account:
         claims = await self.claims(desk, side, shares, limits)
         return claims if isinstance(claims, Refusal) else await desk.admit(claims=claims)
 
-    async def filled(self, desk, reservation, side, shares):
+    async def filled(self, desk, reservation, side, shares, price=PRICE):
         """The venue fills all of it, and the gateway is told."""
         self.fill(side, shares)
-        await desk.settle(reservation, came_to(reservation, side, shares, shares))
+        await desk.settle(reservation, came_to(reservation, side, shares, shares, price=price))
 
     def fill(self, side, shares):
         self.held += shares if side is BUY else -shares
