@@ -237,3 +237,36 @@ async def test_the_barrier_lets_a_hundred_quick_orders_come_no_further_than_its_
         around.clock.pass_s(3_600)
         assert (await raced(whole))["limit.barrier"] > 90
         await whole.agree()
+
+
+async def test_row_24_selling_what_another_agent_bought_buys_nothing_beyond_the_limit(around, tmp_path):
+    """It once did: each sale was as much room as it brought in, whoever had bought."""
+    limits = replace(
+        LIMITS, reference_age_ms_max=3_600_000, notional_max=100_000 * MICRO, agent_exposure_max=900 * MICRO
+    )
+    agents = [agent(limits=limits), agent("other", limits=replace(limits, agent_exposure_max=None))]
+    async with around.gateway(tmp_path, agents) as whole:
+        await whole.act(MARKET_BUY | {"quantity": "50"}, key="bought", caller="other")
+        await whole.act(MARKET_BUY | {"quantity": "50", "side": "sell"}, key="sold")
+        exposures = {scope: whole.spent("exposure_micro_usd", scope) for scope in ("tenant:acme", "account:paper/desk")}
+        assert exposures == {"tenant:acme": 0, "account:paper/desk": 0}
+        assert whole.spent("exposure_micro_usd") == 0
+        refused = await refusal(whole.act(MARKET_BUY | {"symbol": "MSFT", "quantity": "50"}, key="much"))
+        assert refused.reason == "limit.exposure"
+        assert f"{900 * MICRO} are left" in refused.sentence
+        found = await raced(whole, arguments=MARKET_BUY | {"symbol": "MSFT", "quantity": "1"}, count=20)
+        assert found["limit.exposure"] == 20 - found[State.SUCCEEDED]
+        bought = sum(order.filled_micros for order in around.orders() if order.terms.symbol == "MSFT")
+        assert whole.spent("exposure_micro_usd") == bought
+        assert 0 < bought <= 900 * MICRO
+        await whole.agree()
+
+
+async def test_who_sells_all_that_was_bought_has_the_whole_limit_again(around, tmp_path):
+    """Buying at the ask and selling at the bid loses each time; no loss stays in the exposure."""
+    async with around.gateway(tmp_path, [agent(limits=replace(LIMITS, agent_exposure_max=2 * WORTH))]) as whole:
+        for turn in range(5):
+            await whole.act(MARKET_BUY, key=f"buy-{turn}")
+            await whole.act(MARKET_BUY | {"side": "sell"}, key=f"sell-{turn}")
+            assert whole.spent("exposure_micro_usd") == 0
+        await whole.agree()

@@ -24,12 +24,13 @@ async def compared(season: Season) -> list[str]:
     """Everything that is not true, a sentence each."""
     orders = await season.orders()
     rows = await _read(season, _OPERATIONS)
-    balances = await _read(season, "SELECT scope, unit, held, spent FROM balances")
+    balances = await _read(season, "SELECT scope, unit, time_window, held, spent FROM balances")
     return [
         *_callers(season),
         *_once(season, orders),
         *_states(season, orders, rows),
         *_money(orders, balances),
+        *_exposure(orders, balances),
         *_added_up(season),
         *_record(season),
     ]
@@ -73,13 +74,37 @@ def _states(season: Season, orders: list[dict[str, object]], rows: list[tuple[st
 
 def _money(orders: list[dict[str, object]], balances: list[tuple[object, ...]]) -> list[str]:
     problems = []
-    filled = sum(Fraction(str(order["filled_qty"])) * Fraction(str(order["filled_avg_price"] or 0)) for order in orders)
-    for scope, unit, held, spent in balances:
+    filled = sum(map(_worth, orders)) / MICRO
+    for scope, unit, _, held, spent in balances:
         if held:
             problems.append(f"{held} {unit} of {scope} are still held")
         if unit == "notional_micro_usd" and not filled * MICRO <= int(str(spent)) <= BUDGET_USD * MICRO:
             problems.append(f"{spent} {unit} of {scope} are spent; the exchange filled {float(filled)} USD")
     return problems
+
+
+def _exposure(orders: list[dict[str, object]], balances: list[tuple[object, ...]]) -> list[str]:
+    """What is open cost what is on the books for it, nothing open cost nothing, and no sale gave back more."""
+    spent = {tuple(map(str, place)): int(str(amount)) for *place, _, amount in balances}
+    books = {place: cost for place, cost in spent.items() if place[1] == "book_micro_usd"}
+    problems = [] if books or not orders else ["no order is on the books"]
+    for (scope, _, window), cost in books.items():
+        position = spent[scope, "position_nano", window]
+        if cost < 0 or (cost > 0) is not (position > 0):
+            problems.append(f"{position} of {scope} are open and cost {cost}")
+    bought = sum(_worth(order) + 1 for order in orders if order["side"] == "buy")
+    for (scope, unit, _), exposure in spent.items():
+        if unit != "exposure_micro_usd":
+            continue
+        on_books = sum(cost for (lot, _, _), cost in books.items() if lot.startswith(f"{scope}/"))
+        if not 0 <= exposure <= bought or (on_books != exposure and not scope.startswith("tenant:")):
+            problems.append(f"{exposure} of exposure in {scope}; {on_books} on the books, {float(bought)} was bought")
+    return problems
+
+
+def _worth(order: dict[str, object]) -> Fraction:
+    """In millionths of a dollar."""
+    return Fraction(str(order["filled_qty"])) * Fraction(str(order["filled_avg_price"] or 0)) * MICRO
 
 
 def _added_up(season: Season) -> list[str]:
