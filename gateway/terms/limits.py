@@ -117,7 +117,7 @@ class LimitProfile:
     reference_age_ms_max: int
     """An older reference price is no reference."""
     exposure_max: MicroUsd
-    """Of the account: what was bought and not sold, and every open or unknown order."""
+    """Of the account: what its open positions cost, and every open or unknown order."""
     agent_exposure_max: MicroUsd | None = None
     """Of this agent's own orders; None: as the account's."""
     firm_exposure_max: MicroUsd | None = None

@@ -86,7 +86,7 @@ class Claim:
     """`amount` of `unit` to be held in `scope` for one `window`, if the sum stays within `limit`.
 
     `window` is the window's start, for example `day:2026-11-23`, or `total`. An amount of 0 is held too: settling may
-    charge it. Exposure and position are claims like any other, but what reduces them is charged negatively, and so a
+    charge it. Exposure and position are claims like any other, but the ledger gives back what reduces them, and so a
     claim of 0 of them passes also beyond the limit: who is over it must be able to come back.
     """
 

@@ -15,11 +15,12 @@ from real_postgres import told
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
 
+from made_accounts import BUY, LONG_ONLY, LOST, SELL, SHORTS, Account, came_to
 from made_calls import CALLER, claim, tool_ask
 from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.ledger.settlement import AlreadySettledError
-from gateway.terms.money import Unit
+from gateway.terms.money import MICRO, Unit
 from gateway.terms.operations import Failed, Failure, Replay, Reservation, State, Succeeded, Unknown
 from gateway.terms.verdict import Kind
 
@@ -81,6 +82,8 @@ class Ledgers(RuleBasedStateMachine):
         self.by_key = {}
         self.notes = 0
         self.boots = 1
+        self.traders = [Account(agent="careful", limits=LONG_ONLY), Account(agent="bold", limits=SHORTS)]
+        self.trades = 0
         self.run(self.desk.make().start())
 
     def run(self, work):
@@ -150,6 +153,23 @@ class Ledgers(RuleBasedStateMachine):
         operation.settle(outcome)
         assert stored.state is operation.state
 
+    @rule(
+        turn=st.integers(0, 1), side=st.sampled_from([BUY, SELL]), shares=st.integers(1, 9), dollars=st.integers(1, 140)
+    )
+    def trade(self, turn, side, shares, dollars):
+        """One of two agents on one account; a whole number of shares is filled, or nobody knows at the price of 7."""
+        trader = self.traders[turn]
+        reservation = self.run(trader.order(self.desk, side, shares))
+        if not isinstance(reservation, Reservation):
+            return
+        self.trades += 1
+        if dollars == 7:
+            self.run(self.desk.settle(reservation, LOST))
+            return
+        self.run(self.desk.settle(reservation, came_to(reservation, side, shares, shares, price=dollars * MICRO)))
+        for one in self.traders:
+            one.fill(side, shares)
+
     @rule(crash=st.booleans())
     def restart(self, crash):
         if crash:
@@ -176,8 +196,23 @@ class Ledgers(RuleBasedStateMachine):
         self.notes += 1
 
     @invariant()
+    def exposure_is_what_is_open(self):
+        """Never below zero, nothing where nothing is open, and the cost of what an agent has open of its own."""
+        told = self.desk.rows("SELECT scope, unit, time_window, spent FROM balances")
+        spent = {tuple(place): amount for *place, amount in told}
+        for scope in ("tenant:acme", "account:paper/main", "agent:careful", "agent:bold"):
+            exposure = spent.get((scope, Unit.EXPOSURE, "total"), 0)
+            lot = "account:paper/main" if scope.startswith("tenant:") else scope
+            position = spent.get((f"{lot}/AAPL", Unit.POSITION, "paper/main"), 0)
+            assert exposure == spent.get((f"{lot}/AAPL", Unit.BOOK, "paper/main"), 0)
+            assert (exposure > 0) is (position != 0)
+        held = self.traders[0].held
+        assert spent.get(("account:paper/main/AAPL", Unit.POSITION, "paper/main"), 0) == held * 10**9
+
+    @invariant()
     def balances_are_the_models(self):
-        stored = self.desk.rows("SELECT scope, unit, held, spent FROM balances")
+        windows = ", ".join(f"'{window}'" for window in SCOPES.values())
+        stored = self.desk.rows(f"SELECT scope, unit, held, spent FROM balances WHERE time_window IN ({windows})")
         for scope, unit, held, spent in stored:
             assert (held, spent) == self.balance(scope, Unit(unit))
         places = {place for one in self.by_key.values() for place in (*one.holds, *one.charged)}
@@ -196,7 +231,7 @@ class Ledgers(RuleBasedStateMachine):
         assert report.ok, report.bad
         told = dict(report.kinds)
         assert (told.get("intent", 0), told.get("refusal", 0), told["boot"]) == (
-            len(self.by_key),
+            len(self.by_key) + self.trades,
             self.notes,
             self.boots,
         )
