@@ -4,15 +4,15 @@ Every rule of the ledger is written once, as a *unit*: a frozen value that says 
 a `Book`. Units run one after the other; each changes all or nothing, and everything that a batch of them changed is
 written and committed together. The book is memory: what a unit looks at comes from the backend's `Source`, what it
 changes is kept until the backend takes `writes`. SQLite's source runs a statement for each first look, inside of the
-one writer's transaction. PostgreSQL's has locked and fetched what the whole batch `reads` beforehand, in one statement;
-`UnreadError` tells a unit that looks at something else.
+one writer's transaction. PostgreSQL's has what the whole batch `reads` beforehand: remembered and looked at again when
+it is written, or locked and fetched in one statement; `UnreadError` tells a unit that looks at something else.
 
 To add something that rules look at by a key (a rate, a latch, a baseline): an entry in `tables.py`, its CREATE TABLE in
-`sqlite_schema.py` and `postgres_schema.py`, and its keys in the unit's `Reads.rows`, or in `Reads.watched` where the
-unit only looks (what is watched, all gateways can watch at once; what may be changed belongs to one batch until its
-commit). To take operations by something else than their id, such as leases that ended: a `Search`, or another condition
-in it and in both sources. To change an operation: `Book.change`, with its new state from `states.following`. Every
-change needs a record: `Book.append`.
+`sqlite_schema.py` and `postgres_schema.py`, there also its `_same`, and its keys in the unit's `Reads.rows`, or in
+`Reads.watched` where the unit only looks (what is watched, all gateways can watch at once; what may be changed belongs
+to one batch until its commit). To take operations by something else than their id, such as leases that ended: a
+`Search`, or another condition in it and in both sources. To change an operation: `Book.change`, with its new state from
+`states.following`. Every change needs a record: `Book.append`.
 """
 
 from collections.abc import Callable

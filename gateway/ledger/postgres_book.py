@@ -41,7 +41,14 @@ from gateway.terms.operations import OperationKey
 STRIPES: Final = 1_024
 """Locks of each table. All gateways of a database must agree on it."""
 
-_OPERATION: Final = "ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + ")"
+OPERATION: Final = "ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + ")"
+"""What `rows.stored` reads, of a row `o`."""
+
+LOCKS: Final = (
+    "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(kind, stripe)"
+    " ELSE pg_advisory_xact_lock_shared(kind, stripe) END FROM"
+)
+"""Takes locks in the order of the rows after it, of the columns kind, stripe and alone."""
 
 
 MEMORY_MAX: Final = 4_096
@@ -249,11 +256,7 @@ def _begin(places: dict[KeyedRow, bool]) -> str:
     if not locks:
         return "BEGIN"
     rows_of_locks = ", ".join(f"({group}, {stripe}, {alone})" for group, stripe, alone in locks)
-    return (
-        "BEGIN; SELECT CASE WHEN alone THEN pg_advisory_xact_lock(kind, stripe)"  # noqa: S608 - numbers
-        " ELSE pg_advisory_xact_lock_shared(kind, stripe) END"
-        f" FROM (VALUES {rows_of_locks}) AS locks(kind, stripe, alone)"
-    )
+    return f"BEGIN; {LOCKS} (VALUES {rows_of_locks}) AS r(kind, stripe, alone)"
 
 
 def _locks(places: dict[KeyedRow, bool]) -> list[tuple[int, int, bool]]:
@@ -281,13 +284,13 @@ def _reading(tables: tuple[Table, ...], *, keyed: bool, named: bool) -> str:
     if keyed:
         arrays = ", ".join(f"${used + place}::text[]" for place in range(1, 5))
         parts.append(
-            f"(SELECT array_agg({_OPERATION}) FROM unnest({arrays}) AS k(tenant, principal, tool, key)"  # noqa: S608 - constants
+            f"(SELECT array_agg({OPERATION}) FROM unnest({arrays}) AS k(tenant, principal, tool, key)"  # noqa: S608 - constants
             " JOIN operations o USING (tenant, principal, tool, key))"
         )
         used += 4
     if named:
         these = f"unnest(${used + 1}::text[]) AS k(id) JOIN operations o USING (id)"
-        parts.append(f"(SELECT array_agg({_OPERATION}) FROM {these})")  # noqa: S608 - constants
+        parts.append(f"(SELECT array_agg({OPERATION}) FROM {these})")  # noqa: S608 - constants
         parts.append(
             "(SELECT array_agg(ROW(o.id, h.scope, h.unit, h.time_window, h.amount, h.charged, h.state))"  # noqa: S608 - constants
             f" FROM {these} JOIN holds h ON h.operation = o.number)"

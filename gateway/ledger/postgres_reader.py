@@ -8,6 +8,7 @@ import asyncpg
 
 from gateway.ledger import rows
 from gateway.ledger.entries import Stored
+from gateway.ledger.postgres_book import OPERATION
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
@@ -25,7 +26,7 @@ _BY_ID: Final = f"{_ASKED} FROM unnest($1::text[]) AS k(id) JOIN operations o US
 
 _STANDING: Final = (
     "SELECT (SELECT array_agg(ROW(scope, reason)) FROM halts WHERE engaged <> 0) AS engaged,"  # noqa: S608 - constants
-    " (SELECT array_agg(ROW(" + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number")) + "))"
+    f" (SELECT array_agg({OPERATION})"
     " FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)) AS standing"
 )
 

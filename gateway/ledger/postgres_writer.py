@@ -37,8 +37,7 @@ TRIES_MAX: Final = 8
 """How often a batch is run again because of what other instances did meanwhile."""
 
 MET_MAX: Final = 10
-WARY_MAX: Final = 2 ** (MET_MAX // 2)
-"""How many batches at most are locked and read before one is tried from memory again."""
+"""Of what is counted of other instances' changes: 2 to the half of it batches are locked and read at most."""
 
 FIRST_PAUSE_S: Final = 0.02
 LAST_PAUSE_S: Final = 0.5

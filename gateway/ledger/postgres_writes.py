@@ -13,7 +13,7 @@ from typing import Final
 from gateway.ledger import rows
 from gateway.ledger.entries import Hold, Stored, Writes
 from gateway.ledger.journal import Chain
-from gateway.ledger.postgres_book import Seen, Written
+from gateway.ledger.postgres_book import LOCKS, Seen, Written
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.tables import Row, Table, storable
 
@@ -110,8 +110,7 @@ def _guard(statement: _Statement, seen: Seen) -> None:
     )
     statement.step(
         "locked",
-        "SELECT count(*) FROM (SELECT CASE WHEN alone THEN pg_advisory_xact_lock(kind, stripe)"  # noqa: S608 - constants
-        f" ELSE pg_advisory_xact_lock_shared(kind, stripe) END FROM unnest({arrays}) AS r(kind, stripe, alone)) AS one",
+        f"SELECT count(*) FROM ({LOCKS} unnest({arrays}) AS r(kind, stripe, alone)) AS one",  # noqa: S608 - constants
     )
     statement.step("same", f"SELECT {' AND '.join(looks)} FROM locked")  # noqa: S608 - constants
     statement.after = ", same"

@@ -1,7 +1,8 @@
 """The ledger's keyed tables: rows that a rule looks up by their key, changes, and puts back.
 
-A new one is an entry here, its CREATE TABLE in every backend's schema, and the keys that a unit names in its `reads`;
-both books read and write it then without another line.
+A new one is an entry here, its CREATE TABLE in every backend's schema, in PostgreSQL's also the function that compares
+its rows (`_same`), and the keys that a unit names in its `reads`; both books read and write it then without another
+line.
 """
 
 from dataclasses import dataclass

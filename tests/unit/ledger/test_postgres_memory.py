@@ -10,12 +10,13 @@ from made_calls import claim
 from made_desks import PostgresDesk
 
 from gateway.ledger.postgres_book import _locks
-from gateway.ledger.postgres_writer import WARY_MAX
+from gateway.ledger.postgres_writer import MET_MAX
 from gateway.ledger.tables import BALANCES, HALTS
 from gateway.terms.operations import Failed, Failure, Replay, Reservation, State
 from gateway.terms.verdict import Refusal
 
 LIMITED = (claim(limit=3),)
+WARY_MAX = 2 ** (MET_MAX // 2)
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 
 
