@@ -48,16 +48,18 @@ async def test_backends_that_are_killed_under_load_lose_and_double_nothing(postg
     """Both of the gateway's connections, again and again, wherever its batches are."""
     desk = PostgresDesk(postgres_url)
     told = []
+    turn = asyncio.Lock()
 
     async def caller(killing):
         for _ in range(15):
             reservation = await desk.reserve(claims=[claim(limit=10**6)])
             told.append((await desk.settle(reservation)).id)
             if len(told) % 20 == 0:
-                await killing.fetch(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-                    " AND application_name = 'agentic-gateway'"
-                )
+                async with turn:  # a second caller may count to here while the first one's query runs
+                    await killing.fetch(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                        " AND application_name = 'agentic-gateway'"
+                    )
 
     async with desk.open() as ledger:
         killing = await asyncpg.connect(postgres_url)
