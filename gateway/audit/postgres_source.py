@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Final, cast
 
 import asyncpg
 
-from gateway.audit.amounts import Hold, Sum
+from gateway.audit.amounts import Sum
 from gateway.audit.sources import (
     BALANCES,
     HOLDS,
     BalanceRow,
     Database,
     Entry,
-    HoldRow,
+    HoldsRow,
     StoredBalance,
-    StoredHold,
+    StoredHolds,
     StoredOperation,
     UnreadableAuditError,
+    read_holds,
 )
 from gateway.terms.ids import BootId, InstanceId, OperationId
 from gateway.terms.operations import Receipt
@@ -82,11 +83,10 @@ class PostgresRecords:
             ended = None if receipts[4] is None else _receipt(outcome)
             yield StoredOperation(cast("OperationId", name), cast("str", state), _receipt(intent), ended)
 
-    def holds(self) -> Iterator[StoredHold]:
+    def holds(self) -> Iterator[StoredHolds]:
         """See `LedgerSource`."""
         for row in self._rows(HOLDS + ' COLLATE "C"'):
-            operation, scope, unit, window, state, amount, charged = cast("HoldRow", row)
-            yield operation, (scope, unit, window), Hold(state, amount, charged)
+            yield read_holds(cast("HoldsRow", tuple(row)))
 
     def balances(self) -> Iterator[StoredBalance]:
         """See `LedgerSource`."""

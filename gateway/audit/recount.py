@@ -5,10 +5,7 @@ each read once in the order of their keys, beside what the records came to in th
 stands in a temporary file, so memory stays bounded however long the ledger is.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from gateway.audit.amounts import Hold, Place, Sum, holds_of
@@ -16,7 +13,7 @@ from gateway.audit.completeness import Stories, stories
 from gateway.audit.contents import read
 from gateway.audit.continuity import Bad, Walk
 from gateway.audit.pairs import paired
-from gateway.audit.sources import PROGRESS_EVERY, Entry, LedgerSource, Progress, StoredHold, opened_ledger
+from gateway.audit.sources import PROGRESS_EVERY, Entry, LedgerSource, Progress, opened_ledger
 from gateway.audit.sources import Place as LedgerPlace
 from gateway.audit.sums import Sums
 from gateway.terms.ids import OperationId
@@ -114,7 +111,7 @@ class _Recounting:
         return broken or unfit
 
     def _compare_holds(self) -> None:
-        for operation, told, stored in paired(self.stories.amounts(), _by_operation(self.ledger.holds())):
+        for operation, told, stored in paired(self.stories.amounts(), self.ledger.holds()):
             self.operations += 1
             said = {} if told is None else holds_of(told)
             if said is None:
@@ -154,8 +151,3 @@ def recount(place: LedgerPlace, progress: Progress | None = None) -> Recount:
     """
     with opened_ledger(place) as ledger, stories(amounts=True) as told:
         return _Recounting(ledger, told, Sums(told.scratch), progress).recount()
-
-
-def _by_operation(holds: Iterable[StoredHold]) -> Iterator[tuple[OperationId, dict[Place, Hold]]]:
-    for operation, group in groupby(holds, key=itemgetter(0)):
-        yield operation, {place: hold for _, place, hold in group}

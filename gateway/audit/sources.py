@@ -9,10 +9,11 @@ against this page:
                outcome_instance, outcome_boot, outcome_sequence, outcome_leaf, ...)
         one row an operation, with the receipts of its records
 
-Who adds up the amounts again (`recount`) reads two more, and of `operations` its `number`:
+Who adds up the amounts again (`recount`) reads one more, and of `operations` the column
 
-    holds(operation, scope, unit, time_window, amount, charged, state)
-        one row for each balance in which an operation holds something, `operation` being its number
+    holds
+        a JSON array with [scope, unit, window, amount, charged, state] for each balance that the operation holds of
+
     balances(scope, unit, time_window, held, spent)
 
 An exported file is lines of JSON: a head `{"format": "agentic-gateway-audit", "version": 1, "records": N}`, then for
@@ -45,7 +46,8 @@ LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 _SQLITE_MAGIC: Final = b"SQLite format 3\x00"
 _ROWS_AT_ONCE: Final = 256
 _ENTRY_TYPES: Final = (str, str, int, bytes, bytes, bytes)
-_HOLD_TYPES: Final = (str, str, str, str, str, int, int)
+_HOLD_TYPES: Final = (str, str)
+_HOLDS: Final = msgspec.json.Decoder(tuple[tuple[str, str, str, int, int, str], ...])
 _BALANCE_TYPES: Final = (str, str, str, int, int)
 _RECEIPT_TYPES: Final = {str, int, bytes, type(None)}
 
@@ -76,28 +78,20 @@ class StoredOperation:
     outcome: Receipt | None
 
 
-StoredHold = tuple[OperationId, BalancePlace, Hold]
-"""The operation's id and what it holds of a balance, as the ledger's table says."""
+StoredHolds = tuple[OperationId, dict[BalancePlace, Hold]]
+"""The operation's id and what it holds of each balance, as the ledger's table says."""
 
 StoredBalance = tuple[BalancePlace, Sum]
 """What a balance is, as the ledger's table says."""
 
-HoldRow = tuple[OperationId, str, str, str, str, int, int]
+HoldsRow = tuple[OperationId, str]
 """What `HOLDS` selects."""
 
 BalanceRow = tuple[str, str, str, int, int]
 """What `BALANCES` selects."""
 
-HOLDS: Final = (
-    "SELECT id, scope, unit, time_window, state, amount, charged FROM ("
-    "SELECT id, scope, unit, time_window, holds.state AS state, amount, charged"
-    " FROM operations JOIN holds ON holds.operation = operations.number"
-    " UNION ALL"
-    " SELECT 'number ' || CAST(operation AS TEXT), scope, unit, time_window, state, amount, charged"
-    " FROM holds WHERE NOT EXISTS (SELECT 1 FROM operations WHERE number = holds.operation)"
-    ") AS every ORDER BY id"
-)
-"""Also those whose operation is not there. Ids are to be compared by their bytes: say so where that is no default."""
+HOLDS: Final = "SELECT id, holds FROM operations WHERE holds <> '[]' ORDER BY id"
+"""Ids are to be compared by their bytes: say so where that is no default."""
 
 BALANCES: Final = "SELECT scope, unit, time_window, held, spent FROM balances ORDER BY "
 
@@ -136,8 +130,8 @@ class Source(Protocol):
 class LedgerSource(Source, Protocol):
     """A ledger: records together with the tables that they account for."""
 
-    def holds(self) -> Iterator[StoredHold]:
-        """What operations hold, by operation in the order of the ids' bytes. Raises `UnreadableAuditError`."""
+    def holds(self) -> Iterator[StoredHolds]:
+        """What operations hold, in the order of their ids' bytes. Raises `UnreadableAuditError`."""
         ...
 
     def balances(self) -> Iterator[StoredBalance]:
@@ -245,10 +239,9 @@ class _Ledger:
                     outcome = Receipt(instance=row[6], boot=row[7], sequence=row[8], leaf_hash=row[9])
                 yield StoredOperation(row[0], row[1], intent, outcome)
 
-    def holds(self) -> Iterator[StoredHold]:
+    def holds(self) -> Iterator[StoredHolds]:
         for row in self._typed_rows(HOLDS, _HOLD_TYPES):
-            operation, scope, unit, window, state, amount, charged = cast("HoldRow", row)
-            yield operation, (scope, unit, window), Hold(state, amount, charged)
+            yield read_holds(cast("HoldsRow", row))
 
     def balances(self) -> Iterator[StoredBalance]:
         for row in self._typed_rows(BALANCES + "scope, unit, time_window", _BALANCE_TYPES):
@@ -262,6 +255,21 @@ class _Ledger:
                 if tuple(map(type, row)) != types:
                     raise UnreadableAuditError("a row of the ledger's amounts has values of other types")
                 yield row
+
+
+def read_holds(row: HoldsRow) -> StoredHolds:
+    """What a row of `HOLDS` says. Raises `UnreadableAuditError`."""
+    operation, text = row
+    try:
+        told = _HOLDS.decode(text)
+    except ValueError as error:
+        raise UnreadableAuditError(f"what {operation} holds is not written as a ledger writes it: {error}") from error
+    holds = {
+        (scope, unit, window): Hold(state, amount, charged) for scope, unit, window, amount, charged, state in told
+    }
+    if len(holds) != len(told):
+        raise UnreadableAuditError(f"{operation} holds something of one balance twice")
+    return operation, holds
 
 
 class _Head(msgspec.Struct):

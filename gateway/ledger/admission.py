@@ -65,7 +65,7 @@ class Admitting:
             begin(book, claim, _taken(claim, book), self.now_unix_us)
             book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
         intent = book.append(admission.record)
-        book.add(_stored(self, _described(admission.permit.ask), intent), holds)
+        book.add(_stored(self, _described(admission.permit.ask), intent, holds))
         self._guarding.count(book, self.diary)
         return Reservation(
             operation=admission.operation,
@@ -198,7 +198,7 @@ def _limit(reason: str, sentence: str) -> Refusal:
     return Refusal(kind=Kind.FORBIDDEN, reason=reason, sentence=sentence, rules=(RuleId(reason),))
 
 
-def _stored(admitting: Admitting, described: "_Described", intent: Receipt) -> Stored:
+def _stored(admitting: Admitting, described: "_Described", intent: Receipt, holds: tuple[Hold, ...]) -> Stored:
     admission, permit = admitting.admission, admitting.admission.permit
     operation = Operation(
         id=admission.operation,
@@ -223,6 +223,7 @@ def _stored(admitting: Admitting, described: "_Described", intent: Receipt) -> S
         owner=owner,
         fence=FIRST_FENCE,
         care=admission.care,
+        holds=holds,
     )
 
 

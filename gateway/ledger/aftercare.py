@@ -58,7 +58,7 @@ class Taking:
         return Watched(
             operation=operation,
             memo=before.care.memo,
-            held=_greatest(book.all_holds(before)),
+            held=_greatest(before.holds),
             looks=before.looks,
             withdraw=before.withdraw,
             fence=after.fence,
@@ -98,7 +98,7 @@ class Concluding:
         Raises `AlreadySettledError` for one that has another owner by now.
         """
         before = _owned(book, self.watched)
-        holds = book.all_holds(before)
+        holds = before.holds
         changed = charging(book, holds, self.outcome, self.record)
         if self.watched.lost:
             return self._ended(book, before, changed)
@@ -113,7 +113,7 @@ class Concluding:
 
     def _followed(self, book: Book, before: Stored, changed: Charged) -> Operation:
         """The stored answer stays what it was; what it cost may have become less, and the record says so."""
-        same = changed.holds == book.all_holds(before)
+        same = changed.holds == before.holds
         if same and self.look_unix_us is not None:
             look_us = look_now(before, self.watched, self.look_unix_us)
             book.change(before, _given_back(before, before.operation, look_us, looks=before.looks + 1))
@@ -123,7 +123,7 @@ class Concluding:
         return operation
 
     def _change(self, book: Book, before: Stored, operation: Operation, changed: tuple[Hold, ...]) -> None:
-        move(book, book.all_holds(before), changed)
+        move(book, before.holds, changed)
         look_us = look_now(before, self.watched, self.look_unix_us)
         book.change(before, _given_back(before, operation, look_us, looks=0), changed)
 
@@ -173,7 +173,7 @@ class Resolving:
         if before is None or before.fence != self.seen.fence or before.operation.state is not State.UNKNOWN:
             raise AlreadySettledError("the operation changed meanwhile: look at it again")
         event = Event.AFFIRM if isinstance(self.outcome, Succeeded) else Event.DENY
-        held = book.holds(before)
+        held = before.held
         changed, record = charging(book, held, self.outcome, self.record)
         move(book, held, changed)
         forget(book, self._forgotten, before.operation.id)

@@ -17,7 +17,7 @@ to one batch until its commit). To take operations by something else than their 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from gateway.ledger.entries import Balance, Entry, Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.journal import Chain
@@ -47,10 +47,6 @@ class Source(Protocol):
 
     def stored(self, operation: OperationId) -> Stored | None:
         """The operation with this id."""
-        ...
-
-    def holds(self, stored: Stored) -> tuple[Hold, ...]:
-        """The holds of an operation, also those that were charged or given back."""
         ...
 
     def found(self, search: Search) -> list[Stored]:
@@ -86,8 +82,8 @@ class Book:
     """One batch at a time: `begin_batch`, then `begin_unit` and a unit for each, then `writes`."""
 
     __slots__ = (
-        "_added", "_before", "_begins", "_changed", "_changed_holds", "_done", "_holds", "_keys", "_operations",
-        "_puts", "_records", "_rows", "_source", "chain", "head",
+        "_added", "_before", "_begins", "_changed", "_done", "_keys", "_operations", "_puts", "_records", "_rows",
+        "_source", "chain", "head",
     )  # fmt: skip
 
     def __init__(self, source: Source, chain: Chain, head: Head) -> None:
@@ -97,11 +93,9 @@ class Book:
         self._rows: dict[KeyedRow, Row | None] = {}
         self._operations: dict[OperationId, Stored | None] = {}
         self._keys: dict[OperationKey, Stored | None] = {}
-        self._holds: dict[OperationId, tuple[Hold, ...]] = {}
         self._puts: dict[KeyedRow, None] = {}
         self._added: dict[OperationId, None] = {}
         self._changed: dict[OperationId, Stored] = {}
-        self._changed_holds: dict[tuple[OperationId, Row], Hold] = {}
         self._records: list[Entry] = []
         self._begins = False
         self._before = (head, 0)
@@ -109,9 +103,8 @@ class Book:
 
     def begin_batch(self) -> None:
         """Forget everything but the head: nothing that was read before counts."""
-        for memory in (self._rows, self._operations, self._keys, self._holds, self._puts, self._added, self._changed):
+        for memory in (self._rows, self._operations, self._keys, self._puts, self._added, self._changed):
             memory.clear()
-        self._changed_holds.clear()
         self._records = []
         self._begins = False
         self.begin_unit()
@@ -138,9 +131,8 @@ class Book:
         now = self._operations
         return Writes(
             rows=by_table,
-            added=[(stored, self._holds[name]) for name in self._added if (stored := now[name]) is not None],
+            added=[stored for name in self._added if (stored := now[name]) is not None],
             changed=[(before, after) for name, before in self._changed.items() if (after := now[name]) is not None],
-            holds=[(self._changed[name], hold) for (name, _), hold in self._changed_holds.items()],
             records=self._records,
             begins_boot=self._begins,
         )
@@ -148,9 +140,11 @@ class Book:
     def get(self, table: Table, key: Row) -> Row | None:
         """The values of a row; None where there is none."""
         place = (table, key)
-        if place not in self._rows:
-            self._rows[place] = self._source.row(table, key)
-        return self._rows[place]
+        try:
+            return self._rows[place]
+        except KeyError:
+            read = self._rows[place] = self._source.row(table, key)
+            return read
 
     def put(self, table: Table, key: Row, values: Row) -> None:
         """Make these the values of a row."""
@@ -188,40 +182,25 @@ class Book:
         matching = [one for one in self._operations.values() if one is not None and search.matches(one)]
         return sorted(matching, key=search.rank)[: search.limit]
 
-    def holds(self, stored: Stored) -> list[Hold]:
-        """What the operation holds: its holds that are held or kept."""
-        return [hold for hold in self.all_holds(stored) if hold.state in {"held", "kept"}]
-
-    def all_holds(self, stored: Stored) -> tuple[Hold, ...]:
-        """What it holds, and what was charged for it or given back."""
-        name = stored.operation.id
-        if name not in self._holds:
-            self._holds[name] = self._source.holds(stored)
-        return self._holds[name]
-
-    def add(self, stored: Stored, holds: tuple[Hold, ...]) -> None:
-        """Write a new operation with its holds."""
+    def add(self, stored: Stored) -> None:
+        """Write a new operation."""
         name = stored.operation.id
         self._set(self._operations, name, stored)
         self._set(self._keys, stored.operation.key, stored)
-        self._set(self._holds, name, holds)
         self._set(self._added, name, None)
 
     def change(self, before: Stored, after: Stored, holds: tuple[Hold, ...] = ()) -> None:
-        """Write what an operation became, and those of its holds that changed.
+        """Write what an operation became, with those of its holds that changed.
 
-        Its state, result, failure, outcome, lease, owner and fence can change.
+        Its state, result, failure, outcome, lease, owner, fence and holds can change.
         """
         name = before.operation.id
-        self._set(self._operations, name, after)
-        if name not in self._added:
-            if name not in self._changed:
-                self._set(self._changed, name, before)
-            for hold in holds:
-                self._set(self._changed_holds, (name, hold.place), hold)
         if holds:
             changed = {hold.place: hold for hold in holds}
-            self._set(self._holds, name, tuple(changed.get(hold.place, hold) for hold in self._holds[name]))
+            after = after._replace(holds=tuple(changed.get(hold.place, hold) for hold in before.holds))
+        self._set(self._operations, name, after)
+        if name not in self._added and name not in self._changed:
+            self._set(self._changed, name, before)
 
     def append(self, record: bytes) -> Receipt:
         """Put a record at the end of the chain."""
@@ -249,7 +228,7 @@ class Book:
         memory[key] = value
 
 
-_NOTHING = Balance(0, 0)
+_NOTHING: Final = Balance(0, 0)
 
 
 def _balance(row: Row) -> Balance:

@@ -26,6 +26,17 @@ class Owner(NamedTuple):
     boot: BootId
 
 
+class Hold(NamedTuple):
+    """What an operation holds, or what was charged for it, of one balance."""
+
+    place: Row
+    """The key of the balance: scope, unit, window."""
+    amount: int
+    charged: int = 0
+    state: str = "held"
+    """held: the operation runs. kept: it is unknown. settled: `charged` took its place. released: nothing did."""
+
+
 class Stored(NamedTuple):
     """An operation with what only the ledger knows of it."""
 
@@ -45,22 +56,18 @@ class Stored(NamedTuple):
     """When it is to be looked for: what is unknown, or an effect that goes on after its call succeeded."""
     withdraw: bool = False
     """A halt of its scope was set: what is open of it is to be cancelled."""
+    holds: tuple[Hold, ...] = ()
+    """What it holds, and what was charged for it or given back."""
+
+    @property
+    def held(self) -> tuple[Hold, ...]:
+        """What it holds now."""
+        return tuple(hold for hold in self.holds if hold.state in {"held", "kept"})
 
     @property
     def live(self) -> bool:
         """Whether its effect goes on."""
         return self.operation.state is State.SUCCEEDED and self.look_unix_us is not None
-
-
-class Hold(NamedTuple):
-    """What an operation holds, or what was charged for it, of one balance."""
-
-    place: Row
-    """The key of the balance: scope, unit, window."""
-    amount: int
-    charged: int = 0
-    state: str = "held"
-    """held: the operation runs. kept: it is unknown. settled: `charged` took its place. released: nothing did."""
 
 
 class Entry(NamedTuple):
@@ -141,9 +148,9 @@ class Reads:
     """Keyed rows that it only looks at: nobody changes them before the commit."""
     keys: tuple[OperationKey, ...] = ()
     operations: tuple[OperationId, ...] = ()
-    """With their holds; the balances of these are among `rows`."""
+    """The balances of their holds are among `rows`."""
     searches: tuple[Search, ...] = ()
-    """What is found comes with its holds, and their balances may be changed."""
+    """The balances of what is found may be changed, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +159,13 @@ class Writes:
 
     rows: dict[Table, list[tuple[Row, Row]]]
     """Keys and their new values."""
-    added: list[tuple[Stored, tuple[Hold, ...]]]
+    added: list[Stored]
     changed: list[tuple[Stored, Stored]]
     """Operations as they were read and as they are now; one that no longer stands as it was read spoils the batch."""
-    holds: list[tuple[Stored, Hold]]
-    """Changed holds of operations that were read."""
     records: list[Entry]
     begins_boot: bool
 
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to commit."""
-        return not (self.rows or self.added or self.changed or self.holds or self.records or self.begins_boot)
+        return not (self.rows or self.added or self.changed or self.records or self.begins_boot)

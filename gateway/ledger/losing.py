@@ -64,14 +64,14 @@ class Losing:
         operation = replace(before.operation, state=state, failure=_LOST, outcome=receipt)
         look_us = self.now_unix_us if before.care.loss is Loss.ASK else None
         after = before._replace(operation=operation, fence=before.fence + 1, look_unix_us=look_us)
-        book.change(before, after, kept(book.holds(before)))
+        book.change(before, after, kept(before.held))
 
     def _charge_in_full(self, book: Book, before: Stored) -> None:
         """Pessimistic, and flagged by its reason: nothing is ever given back without proof (attack row 25)."""
         state = following(before.operation.state, Event.CHARGE)
         receipt = book.append(self.diary.lost(before.operation, state))
         operation = replace(before.operation, state=state, failure=_CHARGED, outcome=receipt)
-        held = book.holds(before)
+        held = before.held
         changed = tuple(charged(held, {}, as_held=True))
         move(book, held, changed)
         book.change(before, before._replace(operation=operation, fence=before.fence + 1), changed)

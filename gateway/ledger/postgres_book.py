@@ -32,7 +32,7 @@ from zlib import crc32
 
 from gateway.ledger import rows
 from gateway.ledger.book import UnreadError
-from gateway.ledger.entries import Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
+from gateway.ledger.entries import KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.postgres_schema import LOCK_CLASS, Connection
 from gateway.ledger.tables import BALANCES, Row, Table, storable
 from gateway.terms.ids import OperationId
@@ -68,7 +68,6 @@ class _Open(NamedTuple):
     """An operation that this process began and that goes on."""
 
     stored: Stored
-    holds: tuple[Hold, ...]
     writer: int
 
 
@@ -94,7 +93,6 @@ class PostgresSource:
     _rows: dict[KeyedRow, Row | None] = field(default_factory=dict)
     _keys: dict[OperationKey, Stored | None] = field(default_factory=dict)
     _operations: dict[OperationId, Stored | None] = field(default_factory=dict)
-    _holds: dict[OperationId, tuple[Hold, ...]] = field(default_factory=dict)
     _searches: dict[Search, list[OperationId]] = field(default_factory=dict)
     _places: dict[KeyedRow, bool] = field(default_factory=dict)
     """What may be changed (true), and what is only watched."""
@@ -112,7 +110,7 @@ class PostgresSource:
         self._rows = {place: self._last_rows.get(place) for place in self._places}
         self._keys = dict.fromkeys(key for one in reads for key in one.keys)
         for name in {name for one in reads for name in one.operations}:
-            stored, self._holds[name], writer = self._last_open[name]
+            stored, writer = self._last_open[name]
             self._operations[name], self._writers[stored.number] = stored, writer
         return True
 
@@ -126,9 +124,9 @@ class PostgresSource:
             self._last_rows |= {(table, key): tuple(map(storable, values)) for key, values in changed}
         for before, _ in writes.changed:
             self._last_open.pop(before.operation.id, None)
-        for stored, holds in writes.added:
+        for stored in writes.added:
             name = stored.operation.id
-            self._last_open[name] = _Open(stored._replace(number=written.numbers[name]), holds, written.writer)
+            self._last_open[name] = _Open(stored._replace(number=written.numbers[name]), written.writer)
 
     async def begin(self, connection: Connection, reads: Sequence[Reads]) -> None:
         """Open a transaction that has the locks for these reads, and read them."""
@@ -141,7 +139,7 @@ class PostgresSource:
             hints = await connection.fetch(statement, *values)
             self._searches[search] = [hint["id"] for hint in hints]
             operations |= dict.fromkeys(self._searches[search])
-            places |= {(BALANCES, tuple(place)): True for hint in hints for place in hint["places"] or ()}
+            places |= {(BALANCES, hold.place): True for hint in hints for hold in rows.read_holds(hint["holds"])}
         await connection.execute(_begin(places))
         keys = list(dict.fromkeys(key for one in reads for key in one.keys))
         await self._read(connection, places, keys, list(operations))
@@ -173,13 +171,6 @@ class PostgresSource:
             return self._operations[operation]
         except KeyError:
             raise UnreadError(f"the operation {operation} is not among the unit's reads") from None
-
-    def holds(self, stored: Stored) -> tuple[Hold, ...]:
-        """See `Source`."""
-        name = stored.operation.id
-        if name not in self._operations:
-            raise UnreadError(f"the holds of {name} are not among the unit's reads")
-        return self._holds.get(name, ())
 
     def found(self, search: Search) -> list[Stored]:
         """See `Source`."""
@@ -225,19 +216,11 @@ class PostgresSource:
             self._keys.update((one.operation.key, one) for one in map(rows.stored, next(parts)))
         if operations:
             self._operations.update((one.operation.id, one) for one in map(rows.stored, next(parts)))
-            self._hold(next(parts))
 
     def _forget(self) -> None:
         """The batch before."""
-        for memory in (self._rows, self._keys, self._operations, self._holds, self._searches, self._writers):
+        for memory in (self._rows, self._keys, self._operations, self._searches, self._writers):
             memory.clear()
-
-    def _hold(self, read: list[Row]) -> None:
-        for name, scope, unit, window, amount, charged, state in cast(
-            "list[tuple[OperationId, str, str, str, int, int, str]]", read
-        ):
-            hold = Hold((scope, unit, window), amount, charged, state)
-            self._holds[name] = (*self._holds.get(name, ()), hold)
 
 
 def _places(reads: Sequence[Reads]) -> dict[KeyedRow, bool]:
@@ -291,10 +274,6 @@ def _reading(tables: tuple[Table, ...], *, keyed: bool, named: bool) -> str:
     if named:
         these = f"unnest(${used + 1}::text[]) AS k(id) JOIN operations o USING (id)"
         parts.append(f"(SELECT array_agg({OPERATION}) FROM {these})")  # noqa: S608 - constants
-        parts.append(
-            "(SELECT array_agg(ROW(o.id, h.scope, h.unit, h.time_window, h.amount, h.charged, h.state))"  # noqa: S608 - constants
-            f" FROM {these} JOIN holds h ON h.operation = o.number)"
-        )
     return "SELECT " + ", ".join(f"{part} AS part_{number}" for number, part in enumerate(parts))
 
 
@@ -327,8 +306,7 @@ def _hints(search: Search) -> tuple[str, list[object]]:
         values.append(search.tools)
     order = "o.number" if search.due_unix_us is None else "o.look_unix_us, o.number"
     statement = (
-        "SELECT o.id, (SELECT array_agg(ROW(h.scope, h.unit, h.time_window)) FROM holds h"  # noqa: S608 - constants
-        " WHERE h.operation = o.number) AS places FROM operations o"
-        f" WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {search.limit}"
+        f"SELECT o.id, o.holds FROM operations o WHERE {' AND '.join(conditions)}"  # noqa: S608 - constants
+        f" ORDER BY {order} LIMIT {search.limit}"
     )
     return statement, values

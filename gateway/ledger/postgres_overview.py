@@ -11,7 +11,7 @@ from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import Counted, Receipt
-from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
+from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 
 _ENGAGED: Final = "SELECT scope FROM halts WHERE engaged <> 0"
 _HALTS: Final = "SELECT scope, engaged, reason, set_by, set_unix_us FROM halts ORDER BY scope"
@@ -22,10 +22,6 @@ _WITHIN: Final = (
     f" WHERE number IN ({rows.UNFINISHED}) AND position($1::text in halts) > 0"
 )
 _BY_ID: Final = f"SELECT {rows.COLUMNS} FROM operations WHERE id = $1"  # noqa: S608 - constants
-_HOLDS: Final = (
-    "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = $1"
-    " ORDER BY scope, unit, time_window"
-)
 _COUNTED: Final = (
     "SELECT coalesce(held, 0), coalesce(spent, 0)"
     " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(scope, unit, place)"
@@ -75,14 +71,7 @@ async def listed(connection: Connection, page: Page) -> tuple[Overview, ...]:
 async def overview(connection: Connection, operation: OperationId) -> Overview | None:
     """One operation, with what it holds."""
     row = await connection.fetchrow(_BY_ID, operation)
-    if row is None:
-        return None
-    read = cast("Row", tuple(row))
-    held = tuple(
-        Held(scope=scope, unit=Unit(unit), window=window, amount=amount, charged=charged, state=state)
-        for scope, unit, window, amount, charged, state in await connection.fetch(_HOLDS, rows.stored(read).number)
-    )
-    return rows.overview(read, held)
+    return None if row is None else rows.overview(cast("Row", tuple(row)))
 
 
 async def record(connection: Connection, receipt: Receipt) -> bytes | None:

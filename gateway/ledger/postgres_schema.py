@@ -251,6 +251,26 @@ _DUE: Final = (
 )
 """What is due, in the order in which it is taken: what waits for one upstream is passed over inside of the index."""
 
+_OWN_HOLDS: Final = (
+    "ALTER TABLE operations ADD COLUMN holds TEXT NOT NULL DEFAULT '[]'",
+    """
+UPDATE operations SET holds = told.holds FROM (
+    SELECT operation, json_agg(json_build_array(scope, unit, time_window, amount, charged, state))::text AS holds
+    FROM holds GROUP BY operation
+) AS told WHERE operation = number
+""",
+    "DROP TABLE holds",
+    """
+CREATE VIEW holds AS
+    SELECT number AS operation, hold ->> 0 AS scope, hold ->> 1 AS unit, hold ->> 2 AS time_window,
+           (hold ->> 3)::bigint AS amount, (hold ->> 4)::bigint AS charged, hold ->> 5 AS state
+    FROM operations, json_array_elements(operations.holds::json) AS hold
+""",
+)
+"""See `sqlite_schema`. An older gateway that still runs cannot write its holds any more: it refuses what would need
+them, instead of writing what nobody would give back.
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
@@ -258,10 +278,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_EXPECT, _SAME_OPERATIONS, _NEW_KEYS, *map(_same, (BALANCES, HALTS, RATES, SIGHTINGS, LATCHES, BARRIERS))),
     (_SIMILAR,),
     _DUE,
+    _OWN_HOLDS,
 )
 """The statements that lead from version N to N + 1; what was released is never changed.
 
-While instances of both versions run, the older ones go on writing: a step adds what has a default, and takes nothing.
+While instances of both versions run, the older ones go on writing: a step adds what has a default, and takes nothing;
+where it must take something, the older ones fail closed.
 """
 
 _VERSIONS: Final = "CREATE TABLE gateway_schema(version BIGINT PRIMARY KEY)"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from gateway.ledger import rows
-from gateway.ledger.entries import Hold, Stored, Writes
+from gateway.ledger.entries import Stored, Writes
 from gateway.ledger.journal import Chain
 from gateway.ledger.postgres_book import LOCKS, Seen, Written
 from gateway.ledger.postgres_schema import Connection
@@ -19,10 +19,6 @@ from gateway.ledger.tables import Row, Table, storable
 
 _Columns = tuple[tuple[str, str], ...]
 
-_HOLD: Final[_Columns] = (
-    ("scope", "text"), ("unit", "text"), ("time_window", "text"), ("amount", "bigint"), ("charged", "bigint"),
-    ("state", "text"),
-)  # fmt: skip
 _ENTRY: Final[_Columns] = (("sequence", "bigint"), ("record", "bytea"), ("leaf", "bytea"), ("link", "bytea"))
 _STANDING: Final[_Columns] = (("was_number", "bigint"), ("was_fence", "bigint"), ("was_state", "text"))
 
@@ -41,7 +37,6 @@ async def write(connection: Connection, writes: Writes, chain: Chain, batch: int
         "added": _add(statement, writes.added),
         "changed": _change(statement, writes.changed),
     }
-    _change_holds(statement, writes.holds)
     for table, changed in writes.rows.items():
         _put(statement, table, changed)
     _append(statement, writes, chain)
@@ -141,23 +136,16 @@ def _counted(statement: _Statement, writes: Writes, chain: Chain, batch: int) ->
     return 1
 
 
-def _add(statement: _Statement, added: list[tuple[Stored, tuple[Hold, ...]]]) -> int:
+def _add(statement: _Statement, added: list[Stored]) -> int:
     if not added:
         return 0
     columns = (*rows.CLAIMED, *rows.BECOMING)
-    told = [(*rows.claimed(stored), *rows.becoming(stored)) for stored, _ in added]
+    told = [(*rows.claimed(stored), *rows.becoming(stored)) for stored in added]
     statement.step(
         "added",
         f"INSERT INTO operations ({_names(columns)}) SELECT {_names(columns)} FROM {statement.rows(columns, told)}"  # noqa: S608 - constants
         " ORDER BY ordinal ON CONFLICT DO NOTHING RETURNING number, id",
     )
-    holds: list[Row] = [(stored.operation.id, *hold.place, *hold[1:]) for stored, held in added for hold in held]
-    if holds:
-        statement.step(
-            "held",
-            f"INSERT INTO holds (operation, {_names(_HOLD)}) SELECT added.number, {_names(_HOLD)}"  # noqa: S608 - constants
-            f" FROM {statement.rows((('id', 'text'), *_HOLD), holds)}, added WHERE added.id = r.id",
-        )
     return len(added)
 
 
@@ -175,17 +163,6 @@ def _change(statement: _Statement, changed: list[tuple[Stored, Stored]]) -> int:
         " WHERE o.number = r.was_number AND o.fence = r.was_fence AND o.state = r.was_state RETURNING 1",
     )
     return len(changed)
-
-
-def _change_holds(statement: _Statement, holds: list[tuple[Stored, Hold]]) -> None:
-    if holds:
-        told: list[Row] = [(stored.number, *hold.place, *hold[1:]) for stored, hold in holds]
-        statement.step(
-            "charged",
-            "UPDATE holds h SET charged = r.charged, state = r.state"  # noqa: S608 - constants
-            f" FROM {statement.rows((('operation', 'bigint'), *_HOLD), told)} WHERE h.operation = r.operation"
-            " AND h.scope = r.scope AND h.unit = r.unit AND h.time_window = r.time_window",
-        )
 
 
 def _put(statement: _Statement, table: Table, changed: list[tuple[Row, Row]]) -> None:

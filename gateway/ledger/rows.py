@@ -4,9 +4,10 @@ from typing import Final, cast
 
 import msgspec
 
-from gateway.ledger.entries import Owner, Stored
+from gateway.ledger.entries import Hold, Owner, Stored
 from gateway.ledger.tables import Row, storable
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
+from gateway.terms.money import Unit
 from gateway.terms.operations import Aftercare, Failure, Loss, Operation, OperationKey, Receipt, Similar, State
 from gateway.terms.overview import Held, Overview
 
@@ -23,7 +24,7 @@ BECOMING: Final = (
     ("state", "text"), ("result", "bytea"), ("failure_reason", "text"), ("failure_message", "text"),
     ("outcome_instance", "text"), ("outcome_boot", "text"), ("outcome_sequence", "bigint"), ("outcome_leaf", "bytea"),
     ("lease_until_unix_us", "bigint"), ("owner_instance", "text"), ("owner_boot", "text"), ("fence", "bigint"),
-    ("look_unix_us", "bigint"), ("looks", "bigint"), ("withdraw", "bigint"),
+    ("look_unix_us", "bigint"), ("looks", "bigint"), ("withdraw", "bigint"), ("holds", "text"),
 )  # fmt: skip
 """The columns that `Book.change` writes."""
 
@@ -44,6 +45,9 @@ _RULES: Final = msgspec.json.Decoder(tuple[RuleId, ...])
 
 _HALTS: Final = msgspec.json.Decoder(tuple[str, ...])
 
+_HOLDS: Final = msgspec.json.Decoder(tuple[tuple[str, str, str, int, int, str], ...])
+"""Scope, unit, window, amount, charged, state of each."""
+
 _SIMILAR: Final = msgspec.json.Decoder(tuple[tuple[str, str, int], ...])
 _NONE_SIMILAR: Final = "[]"
 """Of most operations: not worth decoding."""
@@ -52,7 +56,7 @@ _Columns = tuple[
     str, str, str, str, str, str, str, str, bytes, str, str, str, str, int, bytes, int,
     str, bytes, str, str,
     str, bytes, str | None, str | None, str | None, str | None, int | None, bytes | None, int, str, str, int,
-    int | None, int, int, int,
+    int | None, int, int, str, int,
 ]  # fmt: skip
 
 
@@ -62,7 +66,7 @@ def stored(row: Row) -> Stored:
         name, tenant, principal, tool, key, kind, run, version, fingerprint, rules, policy_hash,
         intent_instance, intent_boot, intent_sequence, intent_leaf, created, loss, memo, halts, similar,
         state, result, reason, message, instance, boot, sequence, leaf, lease_until, owner, owner_boot, fence,
-        look, looks, withdraw, number,
+        look, looks, withdraw, holds, number,
     ) = cast("_Columns", row)  # fmt: skip
     outcome = None
     if instance is not None and boot is not None and sequence is not None and leaf is not None:
@@ -94,10 +98,19 @@ def stored(row: Row) -> Stored:
         looks=looks,
         look_unix_us=look,
         withdraw=bool(withdraw),
+        holds=read_holds(holds),
     )
 
 
-def overview(row: Row, held: tuple[Held, ...] = ()) -> Overview:
+def read_holds(text: str) -> tuple[Hold, ...]:
+    """What the column `holds` says."""
+    return tuple(
+        Hold((scope, unit, window), amount, charged, state)
+        for scope, unit, window, amount, charged, state in _HOLDS.decode(text)
+    )
+
+
+def overview(row: Row) -> Overview:
     """The same for operators."""
     one = stored(row)
     return Overview(
@@ -110,7 +123,7 @@ def overview(row: Row, held: tuple[Held, ...] = ()) -> Overview:
         looks=one.looks,
         look_unix_us=one.look_unix_us,
         fence=one.fence,
-        held=held,
+        held=tuple(sorted(map(_held, one.holds), key=_place)),
         similar=one.care.similar,
     )
 
@@ -134,13 +147,26 @@ def becoming(told: Stored) -> Row:
         *((None, None) if failure is None else (failure.reason, storable(failure.message))),
         *((None, None, None, None) if outcome is None else _receipt_row(outcome)),
         operation.lease_until_unix_us, told.owner.instance, told.owner.boot, told.fence,
-        told.look_unix_us, told.looks, int(told.withdraw),
+        told.look_unix_us, told.looks, int(told.withdraw), _holds_text(told.holds),
     )  # fmt: skip
 
 
 def key_row(key: OperationKey) -> tuple[str, str, str, str]:
     """Tenant, principal, tool, key."""
     return key.tenant, key.principal, key.tool, key.key
+
+
+def _holds_text(holds: tuple[Hold, ...]) -> str:
+    return msgspec.json.encode([(*place, *of_it) for place, *of_it in holds]).decode()
+
+
+def _held(hold: Hold) -> Held:
+    scope, unit, window = map(str, hold.place)
+    return Held(scope=scope, unit=Unit(unit), window=window, amount=hold.amount, charged=hold.charged, state=hold.state)
+
+
+def _place(held: Held) -> tuple[str, str, str]:
+    return held.scope, held.unit, held.window
 
 
 def _similar(text: str) -> tuple[Similar, ...]:

@@ -51,7 +51,7 @@ class Settling:
         """See `Ledger.settle`."""
         reservation, outcome = self.settlement.reservation, self.settlement.outcome
         before, state = _standing(book, reservation, outcome)
-        held, record = book.holds(before), self.settlement.record
+        held, record = before.held, self.settlement.record
         if isinstance(outcome, Succeeded | Failed):
             changed, record = charging(book, held, outcome, record)
             move(book, held, changed)
@@ -83,7 +83,7 @@ def ended(operation: Operation, state: State, outcome: Outcome, receipt: Receipt
     return replace(operation, state=state, result=b"", failure=outcome.failure, outcome=receipt)
 
 
-def kept(held: list[Hold]) -> tuple[Hold, ...]:
+def kept(held: Sequence[Hold]) -> tuple[Hold, ...]:
     """Nobody knows whether the effect happened, so everything stays held."""
     return tuple(hold._replace(state="kept") for hold in held if hold.state != "kept")
 

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Final, cast
 
 from gateway.ledger import rows
-from gateway.ledger.entries import Hold, LastBoot, Search, Stored, Writes
+from gateway.ledger.entries import LastBoot, Search, Stored, Writes
 from gateway.ledger.journal import Chain
 from gateway.ledger.life import BootRepeatedError
 from gateway.ledger.tables import Row, Table
@@ -26,13 +26,6 @@ _CHANGE: Final = (
 )
 """Compare and set: with another state or fence, no row is changed."""
 
-_HOLDS: Final = "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = ?"
-_ADD_HOLD: Final = (
-    "INSERT INTO holds (operation, scope, unit, time_window, amount, charged, state) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_CHANGE_HOLD: Final = (
-    "UPDATE holds SET charged = ?, state = ? WHERE operation = ? AND scope = ? AND unit = ? AND time_window = ?"
-)
 _APPEND: Final = "INSERT INTO audit (instance, boot, sequence, record, leaf, link) VALUES (?, ?, ?, ?, ?, ?)"
 _BOOT_USED: Final = "SELECT 1 FROM boots WHERE instance = ? AND boot = ?"
 _LAST_BOOT: Final = "SELECT boot FROM boots WHERE instance = ? ORDER BY number DESC LIMIT 1"
@@ -68,9 +61,6 @@ class SqliteSource:
             standing = (before.number, before.fence, before.operation.state)
             if not self.connection.execute(_CHANGE, (*rows.becoming(after), *standing)).rowcount:
                 raise sqlite3.IntegrityError(f"another program changed the operation {after.operation.id}")
-        execute_many(
-            _CHANGE_HOLD, [(hold.charged, hold.state, stored.number, *hold.place) for stored, hold in writes.holds]
-        )
         execute_many(_APPEND, [(chain.instance, chain.boot, *entry) for entry in writes.records])
 
     def commit(self) -> None:
@@ -89,13 +79,6 @@ class SqliteSource:
         """See `Source`."""
         return self._one(BY_ID, (operation,))
 
-    def holds(self, stored: Stored) -> tuple[Hold, ...]:
-        """See `Source`."""
-        return tuple(
-            Hold((scope, unit, window), amount, charged, state)
-            for scope, unit, window, amount, charged, state in self.connection.execute(_HOLDS, (stored.number,))
-        )
-
     def found(self, search: Search) -> list[Stored]:
         """See `Source`."""
         return list(map(rows.stored, self.connection.execute(*_search(search)).fetchall()))
@@ -111,16 +94,12 @@ class SqliteSource:
                 return LastBoot(receipt, link)
         return None
 
-    def _add(self, added: list[tuple[Stored, tuple[Hold, ...]]]) -> None:
+    def _add(self, added: list[Stored]) -> None:
         first = self._number + 1
         self._number += len(added)
-        numbered = list(enumerate(added, first))
         self.connection.executemany(
-            _ADD, [(*rows.claimed(stored), *rows.becoming(stored), number) for number, (stored, _) in numbered]
-        )
-        self.connection.executemany(
-            _ADD_HOLD,
-            [(number, *hold.place, *hold[1:]) for number, (_, holds) in numbered for hold in holds],
+            _ADD,
+            [(*rows.claimed(stored), *rows.becoming(stored), number) for number, stored in enumerate(added, first)],
         )
 
     def _one(self, statement: str, values: Row) -> Stored | None:

@@ -14,7 +14,7 @@ from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
 from gateway.terms.money import Unit
 from gateway.terms.operations import Counted, Receipt, Reservation, State
-from gateway.terms.overview import Halt, HaltStanding, Held, Overview, Page
+from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 from gateway.terms.verdict import Refusal
 
 _ENGAGED: Final = "SELECT scope, reason FROM halts WHERE engaged <> 0"
@@ -26,10 +26,6 @@ _WITHIN: Final = (
     f"SELECT count(*) FILTER (WHERE state IN ({_UNFINISHED})), count(*) FILTER (WHERE state = 'succeeded'),"  # noqa: S608 - constants
     " count(*) FILTER (WHERE state = 'unknown' AND look_unix_us IS NULL) FROM operations"
     f" WHERE number IN ({rows.UNFINISHED}) AND instr(halts, ?) > 0"
-)
-_HOLDS: Final = (
-    "SELECT scope, unit, time_window, amount, charged, state FROM holds WHERE operation = ?"
-    " ORDER BY scope, unit, time_window"
 )
 _COUNTED: Final = (
     "SELECT coalesce(held, 0), coalesce(spent, 0) FROM json_each(?) AS asked LEFT JOIN balances"
@@ -87,14 +83,7 @@ def listed(reader: sqlite3.Connection, page: Page) -> tuple[Overview, ...]:
 def overview(reader: sqlite3.Connection, operation: OperationId) -> Overview | None:
     """One operation, with what it holds."""
     row = reader.execute(BY_ID, (operation,)).fetchone()
-    if row is None:
-        return None
-    number = rows.stored(row).number
-    held = tuple(
-        Held(scope=scope, unit=Unit(unit), window=window, amount=amount, charged=charged, state=state)
-        for scope, unit, window, amount, charged, state in reader.execute(_HOLDS, (number,)).fetchall()
-    )
-    return rows.overview(row, held)
+    return None if row is None else rows.overview(row)
 
 
 def record(reader: sqlite3.Connection, receipt: Receipt) -> bytes | None:

@@ -192,6 +192,26 @@ _DUE: Final = (
 )
 """What is due, in the order in which it is taken: what waits for one upstream is passed over inside of the index."""
 
+_OWN_HOLDS: Final = (
+    "ALTER TABLE operations ADD COLUMN holds TEXT NOT NULL DEFAULT '[]'",
+    """
+UPDATE operations SET holds = (
+    SELECT json_group_array(json_array(scope, unit, time_window, amount, charged, state))
+    FROM holds WHERE operation = number
+)
+""",
+    "DROP TABLE holds",
+    """
+CREATE VIEW holds AS
+    SELECT number AS operation, hold.value ->> 0 AS scope, hold.value ->> 1 AS unit, hold.value ->> 2 AS time_window,
+           hold.value ->> 3 AS amount, hold.value ->> 4 AS charged, hold.value ->> 5 AS state
+    FROM operations, json_each(operations.holds) AS hold
+""",
+)
+"""What an operation holds is a JSON array of its own row, and no rows beside it: it is written whenever the row is, and
+an order's fifteen amounts cost fifteen rows twice. `holds` shows them as rows to who reads.
+"""
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (_OPERATIONS, _OPEN_OPERATIONS, _BALANCES, _HOLDS, _HALTS, _BOOTS, _AUDIT),
     _CARE,
@@ -207,6 +227,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     (_SIMILAR,),
     _DUE,
+    _OWN_HOLDS,
 )
 """The statements that lead from version N to N + 1 of `PRAGMA user_version`; what was released is never changed."""
 

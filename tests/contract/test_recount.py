@@ -20,6 +20,7 @@ from made_desks import PostgresDesk, problems
 from made_stories import DAY, HOUR, MONTH, number, place, recounted, rewrite, tell_every_story, write
 from test_ledger_contract import BACKENDS
 from whole import RESTING_BUY, agent, budget, world
+from written_holds import writable
 
 import gateway.audit.recount as recounting
 from gateway.audit.amounts import Hold, Sum
@@ -219,21 +220,6 @@ def test_an_operation_whose_records_were_taken_out(desk):
     assert "its bytes are not those that were hashed" in told.bad.problem
 
 
-def test_a_hold_whose_operation_is_nowhere(desk):
-    """The sums fit, and no operation or record is left that could be asked."""
-    there = ("agent:ghost", CALLS, DAY)
-    write(
-        desk,
-        ("INSERT INTO holds VALUES (999, ?, ?, ?, 3, 0, 'held')", there),
-        ("INSERT INTO balances VALUES (?, ?, ?, 3, 0)", there),
-    )
-    assert added(desk) == ()
-    assert recounted(desk).differences == (
-        Difference("number 999", there, Hold("held", 3, 0), None),
-        Difference(None, there, Sum(3, 0), None),
-    )
-
-
 def test_a_record_that_says_another_amount_in_a_chain_written_anew(desk):
     rewrite(desk, "op-2", "intent", lambda told: told["claims"][4].update(amount=19))
     rewrite(desk, "op-6", "resolved", lambda told: told["charges"].update(cost_micro_usd=1))
@@ -377,6 +363,7 @@ async def test_every_hold_of_real_calls_is_the_records(tmp_path):
             assert len({window for _, _, window in again.held()}) >= 4
             await again.agree()
     with closing(sqlite3.connect(again.path)) as connection:
+        writable(connection)
         holds = connection.execute("SELECT * FROM holds WHERE state IN ('settled', 'kept')").fetchall()
         for changed, *at, _, _, state in holds:
             add_to_hold(connection, changed, at, state, 1)

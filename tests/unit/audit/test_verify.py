@@ -271,7 +271,7 @@ def test_a_ledger_that_was_written_anew(desk):
     ],
 )
 def test_an_operations_table_that_says_something_else(desk, statement, problem):
-    write(desk.path, "DELETE FROM holds", statement)
+    write(desk.path, statement)
     assert problem in found(desk.path)[2]
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import asyncpg
 from made_calls import STREAM_CARE, act, chat_ask, claim, rooms
 from made_desks import PostgresDesk, apart
+from written_holds import POSTGRES, writable
 
 from gateway.audit.chain import NOTHING_BEFORE, BootChain, leaf_hash
 from gateway.audit.recount import recount
@@ -103,6 +104,7 @@ def write(desk, *statements):
         apart(lambda: asyncio.run(_write_database(desk.path, told)))
         return
     with closing(sqlite3.connect(desk.path)) as connection:
+        writable(connection)
         for text, values in told:
             connection.execute(text, values)
         connection.commit()
@@ -110,7 +112,7 @@ def write(desk, *statements):
 
 async def _write_database(url, told):
     connection = await asyncpg.connect(url)
-    await connection.execute("SET session_replication_role = replica")  # as an owner can, past references
+    await connection.execute(POSTGRES)
     for text, values in told:
         parts = text.split("?")
         numbered = "".join(f"{part}${number}" for number, part in enumerate(parts[:-1], 1)) + parts[-1]

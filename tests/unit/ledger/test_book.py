@@ -30,9 +30,6 @@ class Nothing:
     def stored(self, operation):
         return None
 
-    def holds(self, stored):
-        return ()
-
     def found(self, search):
         return []
 
@@ -67,10 +64,10 @@ def test_what_one_unit_did_the_next_one_of_its_batch_sees(desk, book):
     settled = done(book, Settling(desk.settlement(first)))
     assert done(book, Admitting(desk.admission(ask=ask), 1, desk.records)) == Replay(operation=settled)
     writes = book.writes()
-    assert [(stored.operation, [hold.state for hold in holds]) for stored, holds in writes.added] == [
+    assert [(stored.operation, [hold.state for hold in stored.holds]) for stored in writes.added] == [
         (settled, ["settled"])
     ]
-    assert (writes.changed, writes.holds, len(writes.records)) == ([], [], 2)
+    assert (writes.changed, len(writes.records)) == ([], 2)
     assert writes.rows == {BALANCES: [(PLACE, (0, 3))]}
 
 

@@ -111,3 +111,17 @@ def test_what_was_released_is_never_changed():
             new.execute(statement)
         tables = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
         assert old.execute(tables).fetchall() == new.execute(tables).fetchall()
+
+
+async def test_an_older_gateway_that_still_runs_fails_closed(postgres_url):
+    """What it wrote into its own table nobody would ever give back."""
+    async with PostgresDesk(postgres_url).open():
+        connection = await asyncpg.connect(postgres_url)
+        for statement in (
+            "INSERT INTO holds (operation, scope, unit, time_window, amount, charged, state)"
+            " VALUES (1, 'agent:trader', 'calls', 'total', 1, 0, 'held')",
+            "UPDATE holds SET state = 'settled'",
+        ):
+            with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+                await connection.execute(statement)
+        await connection.close()

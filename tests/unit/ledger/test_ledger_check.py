@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 from made_calls import Desk, claim
+from written_holds import writable
 
 from gateway.ledger.check import check
 from gateway.ledger.sqlite_files import LedgerFileError
@@ -28,6 +29,7 @@ async def path(tmp_path):
 
 def changed(path, statement):
     with closing(sqlite3.connect(path)) as connection:
+        writable(connection)
         connection.execute(statement)
         connection.commit()
     return check(path)

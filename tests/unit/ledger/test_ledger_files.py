@@ -57,7 +57,9 @@ async def test_the_file_says_what_it_is(desk):
     with closing(sqlite3.connect(desk.path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
-        loose = connection.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict").fetchall()
+        loose = connection.execute(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict"
+        ).fetchall()
         assert [name for (name,) in loose if not name.startswith("sqlite_")] == []
 
 

@@ -71,12 +71,13 @@ async def test_a_full_disk_refuses_and_recovers(desk):
 
 
 async def test_a_commit_that_fails_fails_its_whole_batch(desk):
-    """Foreign keys are checked at the commit here, so that it is the commit that fails."""
+    """A reference that is checked at the commit, so that it is the commit that fails."""
     await desk.do(claims=[claim()])
 
     def spoil(_):
-        connection_of(desk).execute("PRAGMA defer_foreign_keys = ON")
-        connection_of(desk).execute("INSERT INTO holds VALUES (99999, 'agent:trader', 'calls', 'total', 1, 0, 'held')")
+        connection_of(desk).execute("CREATE TABLE here(name INTEGER PRIMARY KEY)")
+        connection_of(desk).execute("CREATE TABLE spoiled(name REFERENCES here DEFERRABLE INITIALLY DEFERRED)")
+        connection_of(desk).execute("INSERT INTO spoiled VALUES (1)")
 
     head = writer_of(desk)._book.head
     spoiling = writer_of(desk).do(spoil)
