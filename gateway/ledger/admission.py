@@ -32,13 +32,19 @@ class AdmissionError(Exception):
     """An admission that the call must never make; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
 class Admitting:
     """The unit of work that admits."""
 
-    admission: Admission
-    now_unix_us: int
-    diary: Diary
+    __slots__ = ("_described", "_guarding", "_places", "admission", "diary", "now_unix_us")
+
+    def __init__(self, admission: Admission, now_unix_us: int, diary: Diary) -> None:
+        """Raises `AdmissionError` for an ask that needs no reservation."""
+        self.admission = admission
+        self.now_unix_us = now_unix_us
+        self.diary = diary
+        self._described = _described(admission.permit.ask)
+        self._guarding = Guarding(admission.guards, admission.operation, now_unix_us)
+        self._places = tuple(map(place, admission.claims))
 
     def reads(self) -> Reads:
         """The key, the switches of all its scopes, the balances and barriers of its claims, and its guards."""
@@ -47,7 +53,7 @@ class Admitting:
             keys=(admission.key,),
             watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
             rows=(
-                *((BALANCES, place(claim)) for claim in admission.claims),
+                *((BALANCES, at) for at in self._places),
                 *(step for claim in admission.claims for step in steps(claim)),
                 *self._guarding.rows(),
             ),
@@ -59,13 +65,14 @@ class Admitting:
         if verdict is not None:
             return verdict
         admission = self.admission
-        holds = tuple(Hold(place(claim), claim.amount) for claim in admission.claims)
-        for claim, hold in zip(admission.claims, holds, strict=True):
-            held, spent = book.balance(hold.place)
-            begin(book, claim, _taken(claim, book), self.now_unix_us)
-            book.put(BALANCES, hold.place, Balance(held + hold.amount, spent))
+        holds = []
+        for claim, at in zip(admission.claims, self._places, strict=True):
+            held, spent = book.balance(at)
+            begin(book, claim, _taken(claim.unit, held, spent), self.now_unix_us)
+            book.put(BALANCES, at, Balance(held + claim.amount, spent))
+            holds.append(Hold(at, claim.amount))
         intent = book.append(admission.record)
-        book.add(_stored(self, _described(admission.permit.ask), intent, holds))
+        book.add(_stored(self, self._described, intent, tuple(holds)))
         self._guarding.count(book, self.diary)
         return Reservation(
             operation=admission.operation,
@@ -80,11 +87,10 @@ class Admitting:
     def verdict(self, book: Book) -> Replay | Refusal | None:
         """Everything that can stand against it; nothing is changed."""
         admission = self.admission
-        described = _described(admission.permit.ask)
-        _refuse_defects(admission)
+        self._refuse_defects()
         found = (
             _halted(book, admission)
-            or _repeated(book, admission.key, described.digest)
+            or _repeated(book, admission.key, self._described.digest)
             or self._exhausted(book)
             or self._guarding.refused(book)
         )
@@ -92,24 +98,31 @@ class Admitting:
 
     def _exhausted(self, book: Book) -> Refusal | None:
         """The first claim, in the given order, that does not fit."""
-        for claim in self.admission.claims:
-            if claim.amount == 0 and claim.unit in SIGNED:
+        for claim, at in zip(self.admission.claims, self._places, strict=True):
+            amount = claim.amount
+            if amount == 0 and claim.unit in SIGNED:
                 continue
-            taken = _taken(claim, book)
+            held, spent = book.balance(at)
+            taken = _taken(claim.unit, held, spent)
             limit = LONG_MAX if claim.passes else claim.limit
             left = limit - taken
             # What has no 64 bits fits nowhere: neither a limit nor an amount may wrap on its way.
-            too_much = book.balance(place(claim)).held + claim.amount > LONG_MAX
-            if not (claim.amount <= limit <= LONG_MAX and claim.amount <= left) or too_much:
+            if not (amount <= limit <= LONG_MAX and amount <= left) or held + amount > LONG_MAX:
                 return _over(claim, min(limit, max(0, left)))
             step = most(book, claim, taken, self.now_unix_us)
-            if step is not None and claim.amount > step:
+            if step is not None and amount > step:
                 return _too_far(claim, step)
         return None
 
-    @property
-    def _guarding(self) -> Guarding:
-        return Guarding(self.admission.guards, self.admission.operation, self.now_unix_us)
+    def _refuse_defects(self) -> None:
+        """Raise `AdmissionError` for what would make balances wrong; only a defect or a wrong setting asks for it."""
+        if self.admission.lease_ms <= 0:
+            raise AdmissionError("a lease must last: give a positive number of milliseconds")
+        if len(set(self._places)) != len(self._places):
+            raise AdmissionError("two claims name the same scope, unit and window: give each budget once")
+        for claim in self.admission.claims:
+            if claim.amount < 0:
+                raise AdmissionError(f"a claim of {claim.amount} {claim.unit} is negative: charge it when it settles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,25 +154,12 @@ def _repeated(book: Book, key: OperationKey, digest: bytes) -> Replay | Refusal 
     return None if earlier is None else repeat_of(earlier.operation, digest)
 
 
-def _refuse_defects(admission: Admission) -> None:
-    """Raise `AdmissionError` for what would make balances wrong; only a defect or a wrong configuration asks for it."""
-    if admission.lease_ms <= 0:
-        raise AdmissionError("a lease must last: give a positive number of milliseconds")
-    places = {(claim.scope, claim.unit, claim.window) for claim in admission.claims}
-    if len(places) != len(admission.claims):
-        raise AdmissionError("two claims name the same scope, unit and window: give each budget once")
-    for claim in admission.claims:
-        if claim.amount < 0:
-            raise AdmissionError(f"a claim of {claim.amount} {claim.unit} is negative: charge it when it settles")
-
-
-def _taken(claim: Claim, book: Book) -> int:
+def _taken(unit: Unit, held: int, spent: int) -> int:
     """What is held and spent of a claim's balance.
 
     Nobody has room for more than a limit: an exposure below zero, as older gateways left, is one of zero.
     """
-    held, spent = book.balance(place(claim))
-    return held + (max(0, spent) if claim.unit is Unit.EXPOSURE else spent)
+    return held + (max(0, spent) if unit is Unit.EXPOSURE else spent)
 
 
 def _over(claim: Claim, left: int) -> Refusal:

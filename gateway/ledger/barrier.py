@@ -50,7 +50,7 @@ def place(claim: Claim) -> Row:
 
 
 def _windows(claim: Claim) -> tuple[int, ...]:
-    if claim.amount == 0:
+    if claim.amount == 0 or (claim.barrier is None and not claim.steps_ms):
         return ()
     own = () if claim.barrier is None else (claim.barrier.window_ms,)
     return tuple(sorted({*own, *claim.steps_ms}))

@@ -156,9 +156,12 @@ class Book:
     def balance(self, place: Row) -> Balance:
         """The balance of a place; nothing held and nothing spent where there is no row yet."""
         row = self.get(BALANCES, place)
+        if isinstance(row, Balance):
+            return row
         if row is None:
             return _NOTHING
-        return row if isinstance(row, Balance) else _balance(row)
+        read = self._rows[BALANCES, place] = _balance(row)
+        return read
 
     def keyed(self, key: OperationKey) -> Stored | None:
         """The operation that has this idempotency key."""

@@ -22,6 +22,10 @@ from gateway.terms.money import BOUGHT, SOLD, Unit
 
 _WAYS: Final = {BOUGHT: 1, SOLD: -1}
 
+_BOOK, _EXPOSURE, _FILLED = Unit.BOOK.value, Unit.EXPOSURE.value, Unit.FILLED.value
+_OPEN, _PAID, _POSITION = Unit.OPEN.value, Unit.PAID.value, Unit.POSITION.value
+"""As the places of holds have them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lot:
@@ -109,16 +113,17 @@ class _Change:
 
 def _told(held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> _Told | None:
     places = {hold.place: (hold, after) for hold, after in zip(held, plain, strict=True)}
-    exposures = [after for hold, after in places.values() if _unit(hold) is Unit.EXPOSURE]
-    found = [place for place in places if place[1] == Unit.FILLED and place[2] in _WAYS]
+    exposures = [after for (_, unit, _), (_, after) in places.items() if unit == _EXPOSURE]
+    found = [place for place in places if place[1] == _FILLED and place[2] in _WAYS]
     if len(found) != 1 or not exposures:
         return None
     [(scope, _, window)] = found
-    (filled_hold, filled), (paid_hold, paid) = places[found[0]], places[scope, Unit.PAID, window]
+    (filled_hold, filled), (paid_hold, paid) = places[found[0]], places[scope, _PAID, window]
     opens = any(hold.amount for hold in exposures)
     exposure = max(0, *(hold.charged for hold in exposures)) if opens else 0
     worth = min(paid.charged if live else exposure, exposure) if filled.charged else 0
-    bought = [after.charged for hold, after in places.values() if _unit(hold) is Unit.POSITION and window == BOUGHT]
+    positions = (after.charged for (_, unit, _), (_, after) in places.items() if unit == _POSITION)
+    bought = max(positions, default=0) if window == BOUGHT else 0
     return _Told(
         account=str(scope),
         fill=_Fill(
@@ -130,17 +135,17 @@ def _told(held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> _Told
         filled_before=filled_hold.charged,
         paid=worth,
         open_worth=exposure - worth if live else 0,
-        open_worth_before=places[scope, Unit.OPEN, window][0].charged,
-        open_quantity=max(0, max(bought, default=0) - filled.charged),
+        open_worth_before=places[scope, _OPEN, window][0].charged,
+        open_quantity=max(0, bought - filled.charged),
     )
 
 
 def _lots(book: Book, held: Sequence[Hold], told: _Told) -> dict[Row, _Change]:
     """By scope and window, what becomes of each lot."""
-    quantities = {(hold.place[0], hold.place[2]): hold for hold in held if _unit(hold) is Unit.POSITION}
+    quantities = {(hold.place[0], hold.place[2]): hold for hold in held if hold.place[1] == _POSITION}
     lots: dict[Row, _Change] = {}
     for hold in held:
-        if _unit(hold) is not Unit.BOOK:
+        if hold.place[1] != _BOOK:
             continue
         quantity = quantities[hold.place[0], hold.place[2]]
         before = Lot(book.balance(quantity.place).spent, book.balance(hold.place).spent)
@@ -154,26 +159,24 @@ def _lots(book: Book, held: Sequence[Hold], told: _Told) -> dict[Row, _Change]:
 
 
 def _charged(book: Book, hold: Hold, plain: Hold, told: _Told, lots: dict[Row, _Change]) -> Hold:
-    scope, _, window = hold.place
-    match _unit(hold):
-        case Unit.BOOK:
-            charged = hold.charged + lots[scope, window].added
-        case Unit.PAID:
-            charged = told.paid
-        case Unit.OPEN:
-            charged = told.open_worth
-        case Unit.POSITION if (scope, window) in lots:
-            charged = lots[scope, window].quantity
-        case Unit.POSITION:
-            charged = _of(lots, told, str(scope)).quantity + told.open_quantity
-        case Unit.EXPOSURE:
-            spent = book.balance(hold.place).spent
-            added = _of(lots, told, str(scope) + "/").added + told.open_worth - told.open_worth_before
-            # A balance below zero is one that an older gateway left, which gave back what was never taken.
-            charged = hold.charged + max(0, max(0, spent) + added) - spent
-        case _:
-            return plain
-    return plain._replace(charged=charged, state="settled" if charged else "released")
+    scope, unit, window = hold.place
+    if unit == _BOOK:
+        charged = hold.charged + lots[scope, window].added
+    elif unit == _PAID:
+        charged = told.paid
+    elif unit == _OPEN:
+        charged = told.open_worth
+    elif unit == _POSITION:
+        lot = lots.get((scope, window))
+        charged = _of(lots, told, str(scope)).quantity + told.open_quantity if lot is None else lot.quantity
+    elif unit == _EXPOSURE:
+        spent = book.balance(hold.place).spent
+        added = _of(lots, told, str(scope) + "/").added + told.open_worth - told.open_worth_before
+        # A balance below zero is one that an older gateway left, which gave back what was never taken.
+        charged = hold.charged + max(0, max(0, spent) + added) - spent
+    else:
+        return plain
+    return Hold(hold.place, hold.amount, charged, "settled" if charged else "released")
 
 
 def _of(lots: dict[Row, _Change], told: _Told, scope: str) -> _Change:
@@ -185,7 +188,3 @@ def _of(lots: dict[Row, _Change], told: _Told, scope: str) -> _Change:
 def _lot(quantity: int, cost: int) -> Lot:
     """What is not there has cost nothing."""
     return Lot(quantity, max(0, cost) if quantity else 0)
-
-
-def _unit(hold: Hold) -> Unit:
-    return Unit(str(hold.place[1]))

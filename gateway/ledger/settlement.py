@@ -1,6 +1,6 @@
 """The second commit of an operation: outcome, charges and record become durable together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError, SettlementError
-from gateway.terms.money import LONG_MAX, SIGNED, Unit
+from gateway.terms.money import LONG_MAX, SIGNED
 from gateway.terms.operations import (
     Failed,
     Loss,
@@ -101,9 +101,9 @@ def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[S
         raise AlreadySettledError(f"the operation {reservation.operation} is settled: {error}") from error
 
 
-def charges_of(outcome: Outcome) -> dict[Unit, int]:
+def charges_of(outcome: Outcome) -> dict[str, int]:
     """The charges by unit. Only what is signed can be charged negatively: a sale gives back what a purchase took."""
-    charges: dict[Unit, int] = {}
+    charges: dict[str, int] = {}
     if isinstance(outcome, Succeeded | Failed):
         for unit, amount in outcome.charges:
             if unit in charges:
@@ -136,24 +136,22 @@ def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, reco
     return Charged(holds, record[:-1] + b',"booked":' + msgspec.json.encode(booked) + b"}")
 
 
-def charged(held: Sequence[Hold], charges: dict[Unit, int], *, as_held: bool) -> Iterator[Hold]:
+def charged(held: Sequence[Hold], charges: Mapping[str, int], *, as_held: bool) -> Iterator[Hold]:
     """The charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
-    for hold in held:
-        _, unit, _ = hold.place
-        charged = charges.get(Unit(str(unit)), hold.amount if as_held else 0)
-        yield hold._replace(charged=charged, state="settled" if charged else "released")
+    for place, amount, *_ in held:
+        charged = charges.get(str(place[1]), amount if as_held else 0)
+        yield Hold(place, amount, charged, "settled" if charged else "released")
 
 
 def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
     """Move the balances from what was held to what is charged."""
-    for hold, after in zip(held, changed, strict=True):
-        was = book.balance(hold.place)
+    for (place, amount, before, state), after in zip(held, changed, strict=True):
+        was_held, was_spent = book.balance(place)
         # What was charged before, of an effect that went on, is charged anew.
-        released = hold.amount if hold.state in {"held", "kept"} else 0
-        now = Balance(was.held - released, was.spent - hold.charged + after.charged)
-        _, unit, _ = hold.place
-        if now.held < 0 or (now.spent < 0 and unit not in SIGNED):
-            raise LedgerUnavailableError(f"the balance {hold.place} is wrong: run `gateway ledger check`")
-        if abs(now.spent) > LONG_MAX:
-            raise LedgerUnavailableError(f"the balance {hold.place} would pass 64 bits: nothing was charged")
-        book.put(BALANCES, hold.place, now)
+        still_held = was_held - (amount if state in {"held", "kept"} else 0)
+        spent = was_spent - before + after.charged
+        if still_held < 0 or (spent < 0 and place[1] not in SIGNED):
+            raise LedgerUnavailableError(f"the balance {place} is wrong: run `gateway ledger check`")
+        if abs(spent) > LONG_MAX:
+            raise LedgerUnavailableError(f"the balance {place} would pass 64 bits: nothing was charged")
+        book.put(BALANCES, place, Balance(still_held, spent))
