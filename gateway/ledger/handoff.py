@@ -48,16 +48,16 @@ class Handoff:
         self._milestones.put(2 * self._batch)
 
     def begin(self) -> None:
-        """Told by the loop when an order is waiting: lend, soon, so that orders of the same moment share a batch."""
+        """Told by the loop when orders were handed over: lend, unless it does already."""
         if self._timer is None:
-            self._timer = self._loop.call_soon(self._lend_for_statements)
+            self._lend_for_statements()
 
     def answered(self, *, more: bool) -> None:
         """Told by the loop when a batch's answers have come, and whether other orders wait."""
         self._answered += 1
         self.rest()
         if more:
-            self.begin()
+            self._timer = self._loop.call_soon(self._lend_for_statements)
 
     def rest(self) -> None:
         """Lend no more until the next `begin`."""

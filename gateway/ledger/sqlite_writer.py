@@ -57,6 +57,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._handoff = Handoff(self._loop)
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._gathered: list[_Order] = []
+        """Of this turn of the loop. A commit costs nearly as much for one order as for many."""
         self._waiting: set[asyncio.Future[object]] = set()
         self._commits = 0
         self.durable = 0
@@ -79,14 +81,16 @@ class Writer:
             raise LedgerUnavailableError(f"{WAITING_MAX} orders wait for the ledger already: send calls more slowly")
         future: asyncio.Future[object] = self._loop.create_future()
         self._waiting.add(future)
-        self._orders.put(_Order(unit, future))
-        self._handoff.begin()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Order(unit, future))
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience_s / 2, self._look, self._commits, 1)
         return await future  # type: ignore[return-value]  # the future carries what this unit returned
 
     def stop(self) -> None:
         """End the thread after the orders that it has; nothing may be ordered any more."""
+        self._hand_over()
         self._handoff.rest()
         if self._watch is not None:
             self._watch.cancel()
@@ -94,6 +98,14 @@ class Writer:
         self._thread.join(self._patience_s)
         if self._thread.is_alive():
             raise LedgerUnavailableError("the ledger's last commit does not end: look at its disk")
+
+    def _hand_over(self) -> None:
+        """Give the thread all that the turn of the loop has brought."""
+        if self._gathered:
+            for order in self._gathered:
+                self._orders.put(order)
+            self._gathered.clear()
+            self._handoff.begin()
 
     def _look(self, commits: int, looks: int) -> None:
         """Twice in the time of patience while orders wait: no commit since the look before the last means it hangs.

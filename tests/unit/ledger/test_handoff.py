@@ -28,7 +28,7 @@ async def test_it_lends_until_the_statements_are_done():
     handoff.begin()
     await turns(4)
     assert handoff.lent == [(1, LEND_S)] * len(handoff.lent)
-    assert 2 <= len(handoff.lent) <= 4
+    assert 2 <= len(handoff.lent) <= 5
     handoff.statements_done()
     await turns(3)
     lent = len(handoff.lent)
