@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
@@ -25,7 +26,8 @@ from gateway.tools.alpaca_rest import Rest, open_session
 from gateway.tools.alpaca_tools import CANCEL_ORDER, PLACE_ORDER, PLACE_ORDER_FACTS, declarations
 from gateway.tools.backend import FactTypes
 from gateway.tools.client_order_id import client_order_id
-from gateway.tools.cover import Covering, needed
+from gateway.tools.cover import Covering, NoPosition, needed
+from gateway.tools.flights import Flights
 from gateway.tools.order_demand import Trading
 from gateway.tools.order_gate import order_demand, order_facts
 from gateway.tools.quotes import QuoteBoard
@@ -48,6 +50,7 @@ class Alpaca:
         self._aftercarer: Aftercarer
         self._reads: Reads
         self._quotes: QuoteBoard
+        self._positions: Flights[Decimal | NoPosition]
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
@@ -57,6 +60,7 @@ class Alpaca:
         self._aftercarer = Aftercarer(rest, self._config, self._clock, self._orders)
         self._reads = Reads(rest, self._config, self._clock)
         self._quotes = QuoteBoard(self._reads.quote, self._clock, self._config.quote_age_ms)
+        self._positions = Flights(self._reads.position)
         return self
 
     async def __aexit__(
@@ -88,7 +92,7 @@ class Alpaca:
             symbol=terms.symbol,
             side=terms.side,
             tally=tally,
-            position=self._reads.position,
+            position=self._positions.later,
         )
 
     def _trading(self, caller: Caller, limits: LimitProfile) -> Trading:

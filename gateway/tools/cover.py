@@ -6,6 +6,9 @@ ledger counts all that was traded with what is open (`TRADED`), and what is know
 read before the venue is asked for the position: what was filled before is in the position, what is filled later is in
 `TRADED` until the commit. So a claim of `TRADED` up to position plus `FILLED` lets pass exactly what is covered,
 whatever races with it, ends meanwhile, or is unknown.
+
+So many sales may share one request for the position, if it is sent after each of them has read the ledger: a request
+that was under way by then may tell of a position before fills that `FILLED` already counts.
 """
 
 import math
@@ -34,7 +37,8 @@ class NoPosition:
 
 
 Position = Callable[[str], Awaitable[Decimal | NoPosition]]
-"""Asks the venue for the account's position in a symbol: below zero for one that is short, 0 for none."""
+"""What the venue says, asked after the call, that the account's position in a symbol is: below zero for one that is
+short, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,13 +51,17 @@ async def order_facts(
 async def _seen(
     limits: LimitProfile, terms: OrderTerms, quotes: QuoteBoard, covering: Covering | None
 ) -> tuple[Quote | NoQuote, Cover | Refusal | None]:
-    """The price and the position, asked for at the same time."""
+    """The price and the position, asked for at the same time where both must be asked for."""
+    symbol, age_ms_max = terms.symbol, limits.reference_age_ms_max
     if covering is None:
-        return await quotes.latest(terms.symbol, limits.reference_age_ms_max), None
+        return await quotes.latest(symbol, age_ms_max), None
     counted = await covering.counted()
+    kept = quotes.kept(symbol, age_ms_max)
+    if kept is not None:
+        return kept, await covering.cover(counted)
     async with asyncio.TaskGroup() as group:
         cover = group.create_task(covering.cover(counted))
-        quote = await quotes.latest(terms.symbol, limits.reference_age_ms_max)
+        quote = await quotes.latest(symbol, age_ms_max)
     return quote, cover.result()
 
 

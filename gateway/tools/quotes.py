@@ -1,6 +1,5 @@
 """The latest quotes: fetched once for everybody who asks at the same time, and kept for half a second."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Final
 
 from gateway.terms.clock import Clock
 from gateway.tools.alpaca_wire import Quote
+from gateway.tools.flights import Flights
 
 SYMBOLS_MAX: Final = 1_024
 """Quotes that are kept; the one that was fetched longest ago leaves first."""
@@ -34,19 +34,19 @@ class QuoteBoard:
         self._clock = clock
         self._kept_ns = kept_ms * 1_000_000
         self._kept: OrderedDict[str, tuple[int, Quote]] = OrderedDict()
-        self._flights: dict[str, asyncio.Future[Quote | NoQuote]] = {}
+        self._flights = Flights(self._fetched)
 
     async def latest(self, symbol: str, age_ms_max: int | None = None) -> Quote | NoQuote:
         """The latest quote; one that is kept but older than `age_ms_max` is asked for again."""
-        kept = self._recent(symbol)
-        if kept is not None and (age_ms_max is None or 0 <= self.age_ms(kept) <= age_ms_max):
-            return kept
-        while (flight := self._flights.get(symbol)) is not None:
-            # `wait` neither cancels the flight with this caller nor raises what the flight ended with.
-            await asyncio.wait((flight,))
-            if not flight.cancelled():
-                return flight.result()
-        return await self._fly(symbol)
+        kept = self.kept(symbol, age_ms_max)
+        return await self._flights.any(symbol) if kept is None else kept
+
+    def kept(self, symbol: str, age_ms_max: int | None = None) -> Quote | None:
+        """What `latest` gives without asking anybody, if there is that."""
+        fetched_ns, quote = self._kept.get(symbol, (0, None))
+        if quote is None or self._clock.monotonic_ns() - fetched_ns >= self._kept_ns:
+            return None
+        return quote if age_ms_max is None or 0 <= self.age_ms(quote) <= age_ms_max else None
 
     def age_ms(self, quote: Quote) -> int:
         """How old a quote is now, in milliseconds rounded up; -1 if it is from too far in the future."""
@@ -55,22 +55,11 @@ class QuoteBoard:
             return -1
         return -(-max(0, age_us) // 1000)
 
-    def _recent(self, symbol: str) -> Quote | None:
-        fetched_ns, quote = self._kept.get(symbol, (0, None))
-        return quote if quote is not None and self._clock.monotonic_ns() - fetched_ns < self._kept_ns else None
-
-    async def _fly(self, symbol: str) -> Quote | NoQuote:
-        """Fetch for all who wait. Who flies may be cancelled; then the next one who waits flies."""
-        flight = self._flights[symbol] = asyncio.get_running_loop().create_future()
-        try:
-            found = await self._fetch(symbol)
-            if isinstance(found, Quote):
-                self._keep(found)
-            flight.set_result(found)
-            return found
-        finally:
-            del self._flights[symbol]
-            flight.cancel()
+    async def _fetched(self, symbol: str) -> Quote | NoQuote:
+        found = await self._fetch(symbol)
+        if isinstance(found, Quote):
+            self._keep(found)
+        return found
 
     def _keep(self, quote: Quote) -> None:
         self._kept[quote.symbol] = (self._clock.monotonic_ns(), quote)

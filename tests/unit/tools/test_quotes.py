@@ -150,4 +150,4 @@ async def test_the_board_is_bounded(board, monkeypatch):
     for symbol in "ABC":
         await board.latest(symbol)
     assert list(board._kept) == ["B", "C"]
-    assert board._flights == {}
+    assert board._flights._flights == {}
