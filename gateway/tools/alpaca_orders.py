@@ -8,7 +8,7 @@ tell; otherwise the outcome is Unknown, and everything stays held. "Not found" r
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import Final
 
@@ -19,7 +19,17 @@ from gateway.terms.operations import Failed, Failure, Outcome, Reservation, Succ
 from gateway.tools.alpaca_config import AlpacaConfig
 from gateway.tools.alpaca_rest import Answer, Origin, Reply, Request, Rest
 from gateway.tools.alpaca_results import ONE_CALL, Results, has_error_form, order_members
-from gateway.tools.alpaca_wire import ENDED, ORDER_ID, VenueOrder, WireError, micro_up, read_order, unix_us
+from gateway.tools.alpaca_wire import (
+    ENDED,
+    EXACT,
+    ORDER_ID,
+    VenueOrder,
+    WireError,
+    micro_up,
+    read_order,
+    unix_us,
+    within_long,
+)
 from gateway.tools.client_order_id import client_order_id
 from gateway.tools.deadline import Deadline
 from gateway.tools.pretrade import Side
@@ -43,6 +53,8 @@ REPLY_LOST: Final = Unknown(
         message="The venue's reply is lost and a look-up did not find out; nobody knows yet whether it happened.",
     )
 )
+_NONE: Final = Decimal(0)
+_WORDS: Final = ("symbol", "side", "type", "time_in_force", "quantity")
 ID_TAKEN: Final = "venue.client_order_id_taken"
 _ID_TAKEN: Final = Failed(
     failure=Failure(
@@ -79,15 +91,8 @@ class OrderTerms:
     @classmethod
     def of(cls, ask: ToolAsk) -> "OrderTerms":
         """The terms of a `place_order` ask."""
-        arguments = {name: str(value) for name, value in ask.arguments.items()}
-        return cls(
-            symbol=arguments["symbol"],
-            side=Side(arguments["side"]),
-            type=arguments["type"],
-            time_in_force=arguments["time_in_force"],
-            quantity=NanoUnits(scaled(arguments["quantity"], NANO)),
-            limit_price=MicroUsd(scaled(arguments.get("limit_price", "0"), MICRO)),
-        )
+        arguments = ask.arguments
+        return _read(tuple(str(arguments[name]) for name in _WORDS), str(arguments.get("limit_price", "0")))
 
     def body(self, client_id: str) -> dict[str, str]:
         """The order in the venue's words, written anew from what was read (attack row 11)."""
@@ -104,10 +109,24 @@ class OrderTerms:
 
     def are_of(self, order: VenueOrder) -> bool:
         """Whether the venue's order is this one."""
-        limit = Decimal(written(self.limit_price, MICRO)) if self.limit_price else None
+        limit = EXACT.divide(self.limit_price, MICRO) if self.limit_price else None
         theirs = (order.symbol, order.side, order.type, order.time_in_force, order.quantity, order.limit_price)
-        quantity = Decimal(written(self.quantity, NANO))
+        quantity = EXACT.divide(self.quantity, NANO)
         return theirs == (self.symbol, self.side.value, self.type, self.time_in_force, quantity, limit)
+
+
+@lru_cache(maxsize=1_024)
+def _read(words: tuple[str, ...], limit_price: str) -> OrderTerms:
+    """The terms in the words of `_WORDS`; kept, because each step of an order's way reads the same ones."""
+    symbol, side, kind, time_in_force, quantity = words
+    return OrderTerms(
+        symbol=symbol,
+        side=Side(side),
+        type=kind,
+        time_in_force=time_in_force,
+        quantity=NanoUnits(scaled(quantity, NANO)),
+        limit_price=MicroUsd(scaled(limit_price, MICRO)),
+    )
 
 
 class Orders:
@@ -217,22 +236,23 @@ class Placing:
 
         Rounded against the caller. What closes a position is no exposure: what it gives back, the ledger knows.
         """
-        filled = Fraction(order.filled) * Fraction(order.average_price or 0)
-        wanted = Fraction(self.terms.quantity, NANO)
-        remainder = Fraction(0) if order.ended else wanted - Fraction(order.filled)
-        price = Fraction(self.terms.limit_price or 0, MICRO) or Fraction(self.held, MICRO) / wanted
-        worth = micro_up(filled + remainder * price)
-        units = Fraction(order.filled) * NANO
-        traded = ceil(units) + ceil(remainder * NANO)
-        bought = self.terms.side is Side.BUY
+        terms = self.terms
+        units = EXACT.multiply(order.filled, NANO)
+        remainder = _NONE if order.ended else EXACT.subtract(terms.quantity, units)
+        paid = EXACT.multiply(order.filled, order.average_price or _NONE)
+        price, per = (terms.limit_price, NANO) if terms.limit_price else (self.held, terms.quantity)
+        # Rounding up what is divided, and then the quotient, is rounding up once.
+        divided = EXACT.fma(paid, MICRO * per, EXACT.multiply(remainder, price))
+        worth = within_long(-(-ceil(divided) // per))
+        bought = terms.side is Side.BUY
         return (
             (Unit.CALLS, 1),
             (Unit.NOTIONAL, worth),
             (Unit.EXPOSURE, 0 if self.reduces else worth),
-            (Unit.POSITION, ceil(units + remainder * NANO) if bought else -floor(units)),
-            (Unit.TRADED, traded),
+            (Unit.POSITION, ceil(EXACT.add(units, remainder)) if bought else -floor(units)),
+            (Unit.TRADED, ceil(units) + ceil(remainder)),
             (Unit.FILLED, ceil(units)),
-            (Unit.PAID, 0 if self.reduces else micro_up(filled)),
+            (Unit.PAID, 0 if self.reduces else micro_up(paid)),
         )
 
 
@@ -325,11 +345,13 @@ def _refused_at_once(reply: Answer) -> bool:
 
 def held_worth(reservation: Reservation) -> MicroUsd:
     """What is held for the whole order, in millionths of a dollar; 0 where nothing counts it."""
-    worths = [claim.amount for claim in reservation.claims if claim.unit in {Unit.NOTIONAL, Unit.EXPOSURE}]
+    counted = {Unit.NOTIONAL, Unit.EXPOSURE}
+    worths = [claim.amount for claim in reservation.claims if claim.unit in counted]
     return MicroUsd(max(worths, default=0))
 
 
 def reduces(held: Iterable[tuple[Unit, int]]) -> bool:
     """Whether an order was admitted as one that reduces: it held no exposure, though exposure counts it."""
-    exposures = [amount for unit, amount in held if unit is Unit.EXPOSURE]
+    exposure = Unit.EXPOSURE
+    exposures = [amount for unit, amount in held if unit is exposure]
     return bool(exposures) and not any(exposures)

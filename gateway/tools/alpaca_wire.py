@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from fractions import Fraction
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
 from gateway.terms.money import LONG_MAX, MICRO, MicroUsd
@@ -20,6 +19,9 @@ _DECIMAL: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _TIME: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9:]{5})"
 )
+EXACT: Final = Context(prec=200, traps=[Inexact, InvalidOperation])
+"""Arithmetic without rounding, for products of few values of replies: each has 54 digits at most."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ENDED: Final = frozenset({"filled", "canceled", "expired", "rejected"})
@@ -228,17 +230,18 @@ def plain(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def micro_up(value: Fraction | Decimal) -> MicroUsd:
+def micro_up(value: Decimal) -> MicroUsd:
     """Dollars in millionths, rounded up. Raises `WireError` beyond 64 bits."""
-    return _within_long(math.ceil(Fraction(value) * MICRO))
+    return within_long(math.ceil(EXACT.multiply(value, MICRO)))
 
 
-def micro_down(value: Fraction | Decimal) -> MicroUsd:
+def micro_down(value: Decimal) -> MicroUsd:
     """Dollars in millionths, rounded down. Raises `WireError` beyond 64 bits."""
-    return _within_long(math.floor(Fraction(value) * MICRO))
+    return within_long(math.floor(EXACT.multiply(value, MICRO)))
 
 
-def _within_long(value: int) -> MicroUsd:
+def within_long(value: int) -> MicroUsd:
+    """Millionths of a dollar. Raises `WireError` beyond 64 bits."""
     if abs(value) > LONG_MAX:
         raise WireError("an amount is beyond 64 bits")
     return MicroUsd(value)

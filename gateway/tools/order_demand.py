@@ -13,7 +13,7 @@ from gateway.terms.caller import Caller
 from gateway.terms.gcra import Pace
 from gateway.terms.ids import ToolName
 from gateway.terms.limits import LimitProfile
-from gateway.terms.money import BOUGHT, LONG_MAX, SOLD, Unit
+from gateway.terms.money import BOUGHT, LONG_MAX, SOLD, MicroUsd, Unit
 from gateway.terms.operations import Claim, Demand, Guard, Latch, Rate, Similar
 from gateway.tools.cover import Cover, Places, sided
 from gateway.tools.pretrade import Order, Side
@@ -37,10 +37,17 @@ class Trading:
 
         `shorts`: the venue lets an account owe what it sells. Where it does not, nobody can be short.
         """
-        traded = self._traded(order, cover) if shorts else ()
+        places = self.places(order.symbol)
+        exposure = order.adds_exposure(self.limits.collar_bps)
+        traded = self._traded(order, cover, places) if shorts else ()
         return Demand(
             amounts={Unit.CALLS: 1, Unit.NOTIONAL: order.notional},
-            claims=(*self._exposures(order), *self._lots(order), *self._positions(order), *traded),
+            claims=(
+                *self._exposures(exposure),
+                *self._lots(order, exposure, places),
+                *self._positions(order, places),
+                *traded,
+            ),
             guards=tuple(self._order_guards(tool, order)),
         )
 
@@ -49,7 +56,7 @@ class Trading:
         messages = self.limits.messages
         return Demand(amounts={}, guards=() if messages is None else (self._message(messages.cancel_reserve),))
 
-    def _exposures(self, order: Order) -> Iterator[Claim]:
+    def _exposures(self, amount: MicroUsd) -> Iterator[Claim]:
         """The widest scope first, as budgets are held."""
         limits = self.limits
         most = limits.exposure_max
@@ -61,26 +68,25 @@ class Trading:
                 unit=Unit.EXPOSURE,
                 window="total",
                 limit=limit,
-                amount=order.adds_exposure(limits.collar_bps),
+                amount=amount,
                 barrier=limits.barrier,
                 steps_ms=limits.shared.barriers_ms,
             )
 
-    def _lots(self, order: Order) -> Iterator[Claim]:
+    def _lots(self, order: Order, exposure: MicroUsd, places: Places) -> Iterator[Claim]:
         """What tells the ledger what an order adds to exposure or gives back (see `gateway.ledger.lots`)."""
-        places, way = self.places(order.symbol), BOUGHT if order.side is Side.BUY else SOLD
+        window, way = f"{self.venue}/{self.account}", BOUGHT if order.side is Side.BUY else SOLD
         for scope in (places.account, places.agent):
             for unit in (Unit.POSITION, Unit.BOOK):
-                yield Claim(scope=scope, unit=unit, window=f"{self.venue}/{self.account}", limit=LONG_MAX, amount=0)
-        exposure = order.adds_exposure(self.limits.collar_bps)
+                yield Claim(scope=scope, unit=unit, window=window, limit=LONG_MAX, amount=0)
         for unit, amount in ((Unit.FILLED, order.quantity), (Unit.PAID, exposure), (Unit.OPEN, 0)):
             yield Claim(scope=places.account, unit=unit, window=way, limit=LONG_MAX, amount=amount, passes=True)
 
-    def _positions(self, order: Order) -> Iterator[Claim]:
+    def _positions(self, order: Order, places: Places) -> Iterator[Claim]:
         most = self.limits.position_max
-        for scope, limit in zip(self._scopes(), (most.firm, most.account, most.agent), strict=True):
+        limits = ((places.firm, most.firm), (places.account, most.account), (places.agent, most.agent))
+        for place, limit in limits:
             if limit is not None:
-                place = f"{scope}/{order.symbol}"
                 yield Claim(
                     scope=place,
                     unit=Unit.POSITION,
@@ -90,9 +96,9 @@ class Trading:
                     passes=order.reduces,
                 )
 
-    def _traded(self, order: Order, cover: Cover | None) -> Iterator[Claim]:
+    def _traded(self, order: Order, cover: Cover | None, places: Places) -> Iterator[Claim]:
         """What bounds a short position, and what makes racing orders that close one stand in line (see `cover`)."""
-        most, places, own = self.limits.position_max, self.places(order.symbol), order.side
+        most, own = self.limits.position_max, order.side
         if cover is not None:
             beyond = None if order.reduces else most.account
             limit = cover.limit + (beyond or 0)

@@ -4,8 +4,8 @@ aiohttp by itself follows redirects with custom headers, and inflates any compre
 item 11; attack rows 30 to 35).
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,13 +85,12 @@ async def round_trip(
         return lost(error)
 
 
-@asynccontextmanager
-async def opened(
+def opened(
     session: aiohttp.ClientSession, outgoing: Outgoing, patience: Patience
-) -> AsyncIterator[aiohttp.ClientResponse]:
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
     """The answer as soon as its head is there, for one who reads its body piece by piece; see `lost`."""
     connect_s = min(patience.connect_s, patience.total_s)
-    async with session.request(
+    return session.request(
         outgoing.method,
         URL(outgoing.url, encoded=True),
         data=outgoing.body,
@@ -105,8 +104,7 @@ async def opened(
         ),
         allow_redirects=False,
         middlewares=() if outgoing.repeatable else (_Once().send,),
-    ) as response:
-        yield response
+    )
 
 
 class _Once:
