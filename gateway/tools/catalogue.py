@@ -25,6 +25,7 @@ _UNKNOWN: Final = Refusal(
 )
 """One answer for a tool that does not exist and for one that is not granted: the catalogue is no oracle."""
 
+_FRACTIONS_IN: Final = (Decimal, dict, list)
 _NEGATIVE_ZERO: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|(-0(?![0-9]))', re.DOTALL)
 
 
@@ -166,7 +167,10 @@ def _fractions(value: JsonValue, steps: tuple[str | int, ...] = ()) -> tuple[Vio
         members = value.items()
     elif isinstance(value, list):
         members = enumerate(value)
-    return next((found for name, member in members if (found := _fractions(member, (*steps, name)))), ())
+    for name, member in members:
+        if isinstance(member, _FRACTIONS_IN) and (found := _fractions(member, (*steps, name))):
+            return found
+    return ()
 
 
 def _summary(found: tuple[Violation, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+from functools import lru_cache
 from typing import Final
 
 from gateway.terms.operations import OperationKey
@@ -11,10 +12,12 @@ _BYTES: Final = 20
 """160 bits: 32 characters in base32; with the prefix 35, which every venue of the governance study takes (5.1)."""
 
 
+@lru_cache(maxsize=1_024)
 def client_order_id(key: bytes, operation: OperationKey) -> str:
     """The id of the order of this operation: HMAC-SHA256 over its length-framed key, in lower-case base32.
 
     The agent can neither choose it nor foresee it, and no two operation keys share one (governance study, 5.1).
+    An order needs it twice, for its memo and on its way, so it is kept for a while.
     """
     parts = (operation.tenant, operation.principal, operation.tool, operation.key)
     framed = b"".join(len(data).to_bytes(8, "big") + data for data in map(str.encode, parts))

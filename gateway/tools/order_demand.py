@@ -7,7 +7,7 @@ on repeated executions. All of it is checked in the one transaction that reserve
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.terms.caller import Caller
 from gateway.terms.gcra import Pace
@@ -103,9 +103,15 @@ class Trading:
             beyond = None if order.reduces else most.account
             limit = cover.limit + (beyond or 0)
             free = not order.reduces and (own is Side.BUY or beyond is None)
-            reason = "limit.uncovered" if order.reduces else "limit.position"
-            claim = _counted(Unit.TRADED, sided(places.account, own), order, limit=limit, passes=free)
-            yield replace(claim, reason=reason)
+            yield Claim(
+                scope=sided(places.account, own),
+                unit=Unit.TRADED,
+                window="total",
+                limit=limit,
+                amount=order.quantity,
+                passes=free,
+                reason="limit.uncovered" if order.reduces else "limit.position",
+            )
             yield _counted(Unit.FILLED, sided(places.account, own), order)
         offsets = (0, 0) if cover is None else (cover.firm_offset, cover.agent_offset)
         for place, limit_max, offset in zip((places.firm, places.agent), (most.firm, most.agent), offsets, strict=True):
