@@ -17,6 +17,7 @@ from gateway.audit.sources import PROGRESS_EVERY, Entry, LedgerSource, Progress,
 from gateway.audit.sources import Place as LedgerPlace
 from gateway.audit.sums import Sums
 from gateway.terms.ids import OperationId
+from gateway.terms.money import OWN
 
 SHOWN_MAX: Final = 1_000
 """Differences, and operations whose amounts are not told, that a report names; it counts all."""
@@ -119,7 +120,8 @@ class _Recounting:
                 said = stored or {}
             self._compare(operation, stored or {}, said)
             for place, hold in said.items():
-                self.sums.add(place, hold.adds)
+                if place[2] not in OWN:
+                    self.sums.add(place, hold.adds)
 
     def _compare(self, operation: OperationId, stored: dict[Place, Hold], said: dict[Place, Hold]) -> None:
         if stored != said:

@@ -18,11 +18,13 @@ from gateway.ledger.states import Event, following
 from gateway.ledger.tables import BALANCES, HALTS
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ToolAsk
 from gateway.terms.ids import RuleId
-from gateway.terms.money import LONG_MAX, SIGNED, Unit
+from gateway.terms.money import LONG_MAX, OWN, SIGNED, Unit
 from gateway.terms.operations import Admission, Claim, Operation, OperationKey, Receipt, Replay, Reservation, State
 from gateway.terms.verdict import Kind, Refusal
 
 FIRST_FENCE: Final = 1
+
+_NOTHING: Final = Balance(0, 0)
 
 _SIGNED_NAMES: Final = {Unit.EXPOSURE: "exposure", Unit.POSITION: "position"}
 _COUNTED: Final = frozenset({Unit.TRADED, Unit.FILLED})
@@ -53,7 +55,7 @@ class Admitting:
             keys=(admission.key,),
             watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
             rows=(
-                *((BALANCES, at) for at in self._places),
+                *((BALANCES, at) for at in self._places if at[2] not in OWN),
                 *(step for claim in admission.claims for step in steps(claim)),
                 *self._guarding.rows(),
             ),
@@ -67,10 +69,12 @@ class Admitting:
         admission = self.admission
         holds = []
         for claim, at in zip(admission.claims, self._places, strict=True):
+            holds.append(Hold(at, claim.amount))
+            if claim.window in OWN:
+                continue
             held, spent = book.balance(at)
             begin(book, claim, _taken(claim.unit, held, spent), self.now_unix_us)
             book.put(BALANCES, at, Balance(held + claim.amount, spent))
-            holds.append(Hold(at, claim.amount))
         intent = book.append(admission.record)
         book.add(_stored(self, self._described, intent, tuple(holds)))
         self._guarding.count(book, self.diary)
@@ -102,7 +106,7 @@ class Admitting:
             amount = claim.amount
             if amount == 0 and claim.unit in SIGNED:
                 continue
-            held, spent = book.balance(at)
+            held, spent = _NOTHING if claim.window in OWN else book.balance(at)
             taken = _taken(claim.unit, held, spent)
             limit = LONG_MAX if claim.passes else claim.limit
             left = limit - taken

@@ -10,7 +10,7 @@ from gateway.ledger.states import Event, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.aftercare import Room, Watched
 from gateway.terms.faults import AlreadySettledError
-from gateway.terms.money import Unit
+from gateway.terms.money import OWN, Unit
 from gateway.terms.operations import Failed, Operation, Similar, State, Succeeded
 from gateway.terms.overview import Overview
 
@@ -160,7 +160,8 @@ class Resolving:
 
     def reads(self) -> Reads:
         """The operation, the balances in which it holds something, and what is forgotten if nothing came of it."""
-        balances = tuple((BALANCES, (held.scope, held.unit, held.window)) for held in self.seen.held)
+        places = ((held.scope, held.unit, held.window) for held in self.seen.held if held.window not in OWN)
+        balances = tuple((BALANCES, at) for at in places)
         return Reads(operations=(self.seen.operation.id,), rows=(*balances, *forgettable(self._forgotten)))
 
     @property

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from gateway.ledger.sqlite_files import LedgerFileError, open_for_reading
+from gateway.terms.money import OWN
 
-DIFFERENT: Final = """
+_OWN: Final = ", ".join(f"'{window}'" for window in sorted(OWN))
+
+DIFFERENT: Final = f"""
 WITH added AS (
     SELECT scope, unit, time_window,
            CAST(sum(CASE WHEN state IN ('held', 'kept') THEN amount ELSE 0 END) AS BIGINT) AS held,
            CAST(sum(CASE WHEN state IN ('settled', 'released') THEN charged ELSE 0 END) AS BIGINT) AS spent
-    FROM holds GROUP BY scope, unit, time_window
+    FROM holds WHERE time_window NOT IN ({_OWN}) GROUP BY scope, unit, time_window
 )
 SELECT balances.scope, balances.unit, balances.time_window, balances.held, balances.spent,
        coalesce(added.held, 0), coalesce(added.spent, 0)
@@ -27,7 +30,7 @@ UNION ALL
 SELECT added.scope, added.unit, added.time_window, 0, 0, added.held, added.spent
 FROM added LEFT JOIN balances USING (scope, unit, time_window) WHERE balances.scope IS NULL
 ORDER BY 1, 2, 3
-"""
+"""  # noqa: S608 - constants
 
 STRAY: Final = """
 SELECT operations.id, operations.state, holds.state FROM holds JOIN operations ON operations.number = holds.operation

@@ -7,8 +7,9 @@ of a scope's lots and what the open rest of its orders may cost; it is never bel
 
 A lot is two balances in the window of its account: its quantity (`POSITION`, below zero for one that is short) and its
 cost (`BOOK`). Account and agent have lots; what its accounts' lots do, the firm's exposure does. Each order also counts
-what it filled (`FILLED`), paid (`PAID`) and has open (`OPEN`), so that what is told of it again is counted once. What
-an order does to a lot depends on what is there: it is found in the transaction that writes it, and told in its record.
+for itself what it filled (`FILLED`), paid (`PAID`) and has open (`OPEN`), so that what is told of it again is counted
+once. What an order does to a lot depends on what is there: it is found in the transaction that writes it, and told in
+its record.
 """
 
 from collections.abc import Sequence

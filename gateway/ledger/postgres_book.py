@@ -36,6 +36,7 @@ from gateway.ledger.entries import KeyedRow, LastBoot, Reads, Search, Stored, Wr
 from gateway.ledger.postgres_schema import LOCK_CLASS, Connection
 from gateway.ledger.tables import BALANCES, Row, Table, storable
 from gateway.terms.ids import OperationId
+from gateway.terms.money import OWN
 from gateway.terms.operations import OperationKey
 
 STRIPES: Final = 1_024
@@ -139,7 +140,8 @@ class PostgresSource:
             hints = await connection.fetch(statement, *values)
             self._searches[search] = [hint["id"] for hint in hints]
             operations |= dict.fromkeys(self._searches[search])
-            places |= {(BALANCES, hold.place): True for hint in hints for hold in rows.read_holds(hint["holds"])}
+            held = (hold.place for hint in hints for hold in rows.read_holds(hint["holds"]))
+            places |= {(BALANCES, at): True for at in held if at[2] not in OWN}
         await connection.execute(_begin(places))
         keys = list(dict.fromkeys(key for one in reads for key in one.keys))
         await self._read(connection, places, keys, list(operations))

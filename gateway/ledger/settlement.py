@@ -7,13 +7,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.ledger import lots
+from gateway.ledger.barrier import place
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Reads, Stored
 from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
 from gateway.ledger.tables import BALANCES
 from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError, SettlementError
-from gateway.terms.money import LONG_MAX, SIGNED
+from gateway.terms.money import LONG_MAX, OWN, SIGNED
 from gateway.terms.operations import (
     Failed,
     Loss,
@@ -42,7 +43,7 @@ class Settling:
     def reads(self) -> Reads:
         """The operation, the balances that its claims are held in, and what a failure takes back of its guards."""
         reservation = self.settlement.reservation
-        balances = tuple((BALANCES, (claim.scope, claim.unit, claim.window)) for claim in reservation.claims)
+        balances = tuple((BALANCES, place(claim)) for claim in reservation.claims if claim.window not in OWN)
         failed = isinstance(self.settlement.outcome, Failed)
         forgotten = forgettable(reservation.guards) if failed else ()
         return Reads(operations=(reservation.operation,), rows=(*balances, *forgotten))
@@ -138,20 +139,22 @@ def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, reco
 
 def charged(held: Sequence[Hold], charges: Mapping[str, int], *, as_held: bool) -> Iterator[Hold]:
     """The charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
-    for place, amount, *_ in held:
-        charged = charges.get(str(place[1]), amount if as_held else 0)
-        yield Hold(place, amount, charged, "settled" if charged else "released")
+    for at, amount, *_ in held:
+        charged = charges.get(str(at[1]), amount if as_held else 0)
+        yield Hold(at, amount, charged, "settled" if charged else "released")
 
 
 def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
     """Move the balances from what was held to what is charged."""
-    for (place, amount, before, state), after in zip(held, changed, strict=True):
-        was_held, was_spent = book.balance(place)
+    for (at, amount, before, state), after in zip(held, changed, strict=True):
+        if at[2] in OWN:
+            continue
+        was_held, was_spent = book.balance(at)
         # What was charged before, of an effect that went on, is charged anew.
         still_held = was_held - (amount if state in {"held", "kept"} else 0)
         spent = was_spent - before + after.charged
-        if still_held < 0 or (spent < 0 and place[1] not in SIGNED):
-            raise LedgerUnavailableError(f"the balance {place} is wrong: run `gateway ledger check`")
+        if still_held < 0 or (spent < 0 and at[1] not in SIGNED):
+            raise LedgerUnavailableError(f"the balance {at} is wrong: run `gateway ledger check`")
         if abs(spent) > LONG_MAX:
-            raise LedgerUnavailableError(f"the balance {place} would pass 64 bits: nothing was charged")
-        book.put(BALANCES, place, Balance(still_held, spent))
+            raise LedgerUnavailableError(f"the balance {at} would pass 64 bits: nothing was charged")
+        book.put(BALANCES, at, Balance(still_held, spent))

@@ -38,9 +38,9 @@ class Unit(StrEnum):
     FILLED = "filled_nano"
     """Of one symbol and side, since the ledger began: what is known to be filled. `TRADED` less this is open."""
     PAID = "paid_micro_usd"
-    """Of one symbol and side, since the ledger began: what was paid for what orders that open had filled."""
+    """What was paid for what an order that opens had filled; it counts it for itself (`OWN`)."""
     OPEN = "open_micro_usd"
-    """Of one symbol and side: what the open rest of orders that open may cost."""
+    """What the open rest of an order that opens may cost; it counts it for itself (`OWN`)."""
     BOOK = "book_micro_usd"
     """Of one symbol at one account: what the position of a scope cost, at average cost. With what the open rest of its
     orders may cost, the sum of it is exposure."""
@@ -51,7 +51,10 @@ SIGNED: Final = frozenset({Unit.EXPOSURE, Unit.POSITION})
 
 BOUGHT: Final = "bought"
 SOLD: Final = "sold"
-"""The windows in which the ledger counts what purchases and sales came to, for its lots."""
+"""The windows in which an order counts what it came to itself, for the ledger's lots."""
+
+OWN: Final = frozenset({BOUGHT, SOLD})
+"""What an operation holds in these windows is its own memory: no balance adds it up, and no limit bounds it."""
 
 
 def scaled(text: str, scale: int) -> int:

@@ -118,8 +118,7 @@ async def test_an_older_gateway_that_still_runs_fails_closed(postgres_url):
     async with PostgresDesk(postgres_url).open():
         connection = await asyncpg.connect(postgres_url)
         for statement in (
-            "INSERT INTO holds (operation, scope, unit, time_window, amount, charged, state)"
-            " VALUES (1, 'agent:trader', 'calls', 'total', 1, 0, 'held')",
+            "INSERT INTO holds VALUES (1, 'agent:trader', 'calls', 'total', 1, 0, 'held')",
             "UPDATE holds SET state = 'settled'",
         ):
             with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
