@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import cedarpy
+import msgspec
 
 from gateway.policy.question import Examination, Question, Thing, question
 from gateway.policy.rule_set import PolicyFile, PolicyLoadError, RuleSet, compiled, read_files
@@ -21,6 +22,8 @@ from gateway.terms.verdict import Hold, Permit, Refusal
 
 ENTITIES_REMEMBERED_MAX: Final = 2_048
 """Parsed pairs of a principal and a resource: every agent with every tool it uses."""
+
+_CONTEXT: Final = msgspec.json.Encoder()
 
 
 class CedarPolicy:
@@ -90,21 +93,19 @@ class CedarPolicy:
         return Examination(question=asked, answer=answer, verdict=verdict)
 
     def _answer(self, asked: Question, rules: cedarpy.PolicySet) -> Answer:
-        request = {
-            "principal": asked.principal.uid(),
-            "action": {"type": "Action", "id": asked.action},
-            "resource": asked.resource.uid(),
-            "context": asked.context,
-        }
         try:
+            request = {
+                "principal": asked.principal.uid(),
+                "action": {"type": "Action", "id": asked.action},
+                "resource": asked.resource.uid(),
+                "context": _CONTEXT.encode(asked.context).decode(),
+            }
             result = cedarpy.is_authorized(request, rules, self._parsed(asked), self._rule_set.schema)
         except ValueError as error:
+            # Half a surrogate pair, which no encoder writes, is one too.
             return Answer(decision="NoDecision", errors=(str(error),))
-        return Answer(
-            decision=result.decision.value,
-            determining=tuple(result.diagnostics.reasons),
-            errors=tuple(result.diagnostics.errors),
-        )
+        said = result.diagnostics
+        return Answer(decision=result.decision.name, determining=tuple(said.reasons), errors=tuple(said.errors))
 
     def _parsed(self, asked: Question) -> cedarpy.Entities:
         """Principal and resource, checked against the schema once and then remembered."""

@@ -51,7 +51,6 @@ class Record:
 Shape = Scalar | SetOf | Record
 
 EMPTY: Final = Record(fields=MappingProxyType({}))
-_PYTHON_TYPE: Final = {Scalar.STRING: str, Scalar.LONG: int, Scalar.BOOL: bool}
 _LONG_MIN: Final = -(2**63)
 
 
@@ -82,12 +81,14 @@ def fitted(value: FrozenJson, shape: Shape, place: str) -> CedarJson:
 
 def record(members: Mapping[str, FrozenJson], shape: Record, place: str) -> dict[str, CedarJson]:
     """All members fitted; one that is unknown or missing raises `UnfitError`."""
-    if not members.keys() <= shape.fields.keys():
+    fields = shape.fields
+    if not members.keys() <= fields.keys():
         raise UnfitError(f"{place} has a member that its type does not have")
-    for name, field in shape.fields.items():
-        if field.required and name not in members:
-            raise UnfitError(f"{place}.{name} is missing")
-    return {name: fitted(value, shape.fields[name].shape, f"{place}.{name}") for name, value in members.items()}
+    if len(members) < len(fields):
+        for name, field in fields.items():
+            if field.required and name not in members:
+                raise UnfitError(f"{place}.{name} is missing")
+    return {name: fitted(value, fields[name].shape, f"{place}.{name}") for name, value in members.items()}
 
 
 def _declared(shape: Shape) -> dict[str, CedarJson]:
@@ -105,8 +106,14 @@ def _declared(shape: Shape) -> dict[str, CedarJson]:
 
 def _scalar(value: FrozenJson, shape: Scalar, place: str) -> str | int | bool:
     # The exact type, because in Python a bool is an int.
-    if type(value) is not _PYTHON_TYPE[shape] or not isinstance(value, str | int):
-        raise UnfitError(f"{place} is not a {shape.value}")
-    if isinstance(value, int) and not _LONG_MIN <= value <= LONG_MAX:
-        raise UnfitError(f"{place} does not fit into 64 bits")
-    return value
+    if shape is Scalar.LONG:
+        if type(value) is int:
+            if not _LONG_MIN <= value <= LONG_MAX:
+                raise UnfitError(f"{place} does not fit into 64 bits")
+            return value
+    elif shape is Scalar.STRING:
+        if type(value) is str:
+            return value
+    elif type(value) is bool:
+        return value
+    raise UnfitError(f"{place} is not a {shape.value}")
