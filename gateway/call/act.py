@@ -1,7 +1,8 @@
 """A governed tool call: who, may they, did a person agree, can they pay, do it exactly once, prove it."""
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.call.governed import Governed, arrived
 from gateway.call.stations import Stations
@@ -16,8 +17,7 @@ _UNREAD: Final = Failed(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller is told of an operation."""
 
     operation: Operation

@@ -5,8 +5,10 @@ It is a method of its own and needs a rule of its own; nothing in arguments or m
 into one (invariant 3, attack row 20).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from gateway.call.governed import NO_OPERATION, Governed, arrived
 from gateway.call.stations import Stations

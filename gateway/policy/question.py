@@ -1,8 +1,9 @@
 """A call in Cedar's words: who asks, for what, of which thing, and what is known about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, assert_never
+
+import msgspec
 
 from gateway.policy.rules import Answer
 from gateway.policy.schema import AGENT, CHAT, COUNT_TOKENS, DRY_RUN, GATEWAY, MODEL, READS, TOOL
@@ -16,8 +17,7 @@ from gateway.terms.verdict import Hold, Permit, Refusal
 _THE_GATEWAY: Final = "gateway"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thing:
+class Thing(msgspec.Struct, frozen=True, kw_only=True):
     """An entity. Attributes are ordered, so that things can be compared and remembered."""
 
     type: str
@@ -36,8 +36,7 @@ class Thing:
         return {"uid": {"type": self.type, "id": self.id}, "attrs": attributes, "parents": []}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is put to the rules."""
 
     principal: Thing
@@ -46,8 +45,7 @@ class Question:
     context: dict[str, CedarJson]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """A decision with all that went into it."""
 
     question: Question | None

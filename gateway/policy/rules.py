@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from gateway.terms.asks import Ask
 from gateway.terms.caller import Caller
 from gateway.terms.ids import RuleId
@@ -46,8 +48,7 @@ class Rule:
     """Of a `permit`: what must be done on the way."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine said."""
 
     decision: str
@@ -56,8 +57,7 @@ class Answer:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hearing:
+class Hearing(msgspec.Struct, frozen=True, kw_only=True):
     """A call before the rules."""
 
     caller: Caller

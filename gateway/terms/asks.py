@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from gateway.terms.conversation import Conversation
 from gateway.terms.ids import IdempotencyKey, ModelName, OperationId, RunId, ToolName
 from gateway.terms.strict_json import FrozenJson
@@ -54,8 +56,7 @@ class ToolDeclaration:
     """SHA-256 in hex over everything above."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolRequest:
+class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A tool call as received: nothing checked yet."""
 
     tool: str
@@ -169,8 +170,7 @@ class DryRunAsk:
 Ask = ToolAsk | ChatAsk | CountAsk | ReadAsk | DryRunAsk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unformed:
+class Unformed(msgspec.Struct, frozen=True, kw_only=True):
     """A request of a known caller that has not the form of an ask yet: if it never gets it, this is on record."""
 
     what: str

@@ -1,7 +1,8 @@
 """What is known about a call when one of its records is written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.terms.asks import Ask, Unformed
 from gateway.terms.caller import Caller, Operator
@@ -19,8 +20,7 @@ def for_rules(facts: Facts) -> Facts:
     return {name: value for name, value in facts.items() if "." not in name}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True, kw_only=True):
     """Refusals of one caller that have no record of their own."""
 
     caller: Caller
@@ -34,8 +34,7 @@ class Denied:
     """How many for each reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Who asked for what, when, on which facts, and which rules decided."""
 
     request: RequestId
@@ -49,8 +48,7 @@ class Evidence:
     policy_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorAct:
+class OperatorAct(msgspec.Struct, frozen=True, kw_only=True):
     """Which operator asked for what, when."""
 
     request: RequestId

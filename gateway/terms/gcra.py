@@ -1,15 +1,15 @@
 """A bounded rate: the generic cell rate algorithm (ITU-T I.371) in whole microseconds."""
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.terms.clock import CLOCKS_APART_US
 
 MINUTE_US: Final = 60_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """One event each `interval_us` in the long run, and up to `burst` at once after a quiet time."""
 
     interval_us: int

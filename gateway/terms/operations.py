@@ -1,8 +1,9 @@
 """An operation: one admitted call, from its claim to its end, and what must be held while it runs."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from gateway.terms.gcra import Pace
 from gateway.terms.ids import BootId, IdempotencyKey, InstanceId, OperationId, Principal, RuleId, TenantName
@@ -32,8 +33,7 @@ class State(StrEnum):
         return self in (State.SUCCEEDED, State.FAILED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Names one durable record of the audit log."""
 
     instance: InstanceId
@@ -42,8 +42,7 @@ class Receipt:
     leaf_hash: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationKey:
+class OperationKey(msgspec.Struct, frozen=True, kw_only=True):
     """What makes two calls the same call. Keys of different callers and tools never meet (attack rows 2 and 26)."""
 
     tenant: TenantName
@@ -52,16 +51,14 @@ class OperationKey:
     key: IdempotencyKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a tool said no, or why nobody knows. `reason` is a stable code, `message` one sentence."""
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """An operation as it is stored."""
 
     id: OperationId
@@ -81,8 +78,7 @@ class Operation:
     lease_until_unix_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """`amount` of `unit` to be held in `scope` for one `window`, if the sum stays within `limit`.
 
     `window` is the window's start, for example `day:2026-11-23`, or `total`. An amount of 0 is held too: settling may
@@ -105,8 +101,7 @@ class Claim:
     """Of the refusal of one that does not fit; empty: by its unit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """What is held and what is charged of one unit in one scope, over all time."""
 
     held: int
@@ -117,8 +112,7 @@ Tally = Callable[[tuple[tuple[str, Unit], ...]], Awaitable[tuple[Counted, ...]]]
 """Reads what the ledger has committed, for each scope and unit of the window `total`, all at one moment."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a stream of them."""
 
     scope: str
@@ -131,8 +125,7 @@ class Rate:
     """The largest burst in the scope, where that is another's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Similar:
+class Similar(msgspec.Struct, frozen=True, kw_only=True):
     """The only one of its kind in a window, whatever its key; one that is known to have failed does not count."""
 
     scope: str
@@ -145,8 +138,7 @@ class Similar:
     """So long others look back: the longest window that anyone has in this scope."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latch:
+class Latch(msgspec.Struct, frozen=True, kw_only=True):
     """One more execution of its kind: with the last one allowed, the scope is latched until a person resets it."""
 
     scope: str
@@ -161,8 +153,7 @@ Guard = Rate | Similar | Latch
 """What is counted besides amounts, and checked in the same transaction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What an ask must hold: `amounts` for every budget of the caller with that unit, and `claims` of its own."""
 
     amounts: Mapping[Unit, int]
@@ -186,8 +177,7 @@ class Loss(StrEnum):
     """Nobody can be asked: an operator decides."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aftercare:
+class Aftercare(msgspec.Struct, frozen=True, kw_only=True):
     """What must be durable with an intent, so that any instance can look after the effect."""
 
     loss: Loss = Loss.PERSON
@@ -199,8 +189,7 @@ class Aftercare:
     """What it is the only one of for a while, and is not if it comes out that nothing happened."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """All that must become true at once before an effect."""
 
     permit: Permit
@@ -215,8 +204,7 @@ class Admission:
     guards: tuple[Guard, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The proof that all of an admission is durable; only `ledger` makes one. An upstream takes nothing less."""
 
     operation: OperationId
@@ -229,15 +217,13 @@ class Reservation:
     guards: tuple[Guard, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """The key was used before for the same request: this is what became of it."""
 
     operation: Operation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     """What a call would come to now: the refusal that it would get, or what would be held for it."""
 
     refusal: Refusal | None = None
@@ -246,8 +232,7 @@ class Rehearsal:
     claims: tuple[Claim, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
+class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
     """The tool said yes. `charges` replace what was held; a unit that is absent is charged as held."""
 
     result: bytes
@@ -256,8 +241,7 @@ class Succeeded:
     """The effect goes on, as an open order does: it is followed until it ends, and then charged for what it was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """A definite no: nothing happened, and nothing but `charges` is charged (absent units: 0)."""
 
     failure: Failure
@@ -266,8 +250,7 @@ class Failed:
     """What was tried and what it took, one JSON object for the record; empty where there is nothing to tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     """The reply never came: the effect may have happened, so everything stays held."""
 
     failure: Failure
@@ -276,8 +259,7 @@ class Unknown:
 Outcome = Succeeded | Failed | Unknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome and its record, to become durable together."""
 
     reservation: Reservation

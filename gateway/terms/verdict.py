@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
+
 from gateway.terms.ids import RuleId
 
 if TYPE_CHECKING:
@@ -75,8 +77,7 @@ def malformed(field: str, description: str) -> Refusal:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
     """Yes, from the policy: the proof that a reservation needs. Only `policy` makes one."""
 
     caller: "Caller"

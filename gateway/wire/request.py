@@ -6,9 +6,10 @@ not to check headers, so this is the only reader.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from gateway.terms.caller import Credentials
 from gateway.terms.verdict import Kind
@@ -64,8 +65,7 @@ class HttpStatusError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What the headers of a gRPC request say."""
 
     path: str

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
@@ -41,7 +42,7 @@ async def doubted(desk, look_us=NOON_US + SECOND_US, **wanted):
     """An operation whose outcome nobody knows, to be looked for at that moment."""
     reservation = await desk.reserve(**({"claims": [claim(limit=100, amount=3)]} | wanted))
     settlement = desk.settlement(reservation, Unknown(failure=NOBODY_KNOWS))
-    await desk.ledger.settle(replace(settlement, look_unix_us=look_us))
+    await desk.ledger.settle(msgspec.structs.replace(settlement, look_unix_us=look_us))
     return reservation
 
 
@@ -49,7 +50,7 @@ async def opened(desk, look_us=NOON_US + SECOND_US, charged=2):
     """An effect that goes on."""
     reservation = await desk.reserve(claims=[claim(amount=3)])
     outcome = Succeeded(result=b'{"status":"new"}', charges=((Unit.CALLS, charged),), live=True)
-    await desk.ledger.settle(replace(desk.settlement(reservation, outcome), look_unix_us=look_us))
+    await desk.ledger.settle(msgspec.structs.replace(desk.settlement(reservation, outcome), look_unix_us=look_us))
     return reservation
 
 
@@ -134,7 +135,7 @@ async def test_what_is_to_be_withdrawn_has_room_of_its_own(desk):
 
 async def doubted_outside(desk):
     """One that no halt is for."""
-    desk.care = replace(desk.care, halts=())
+    desk.care = msgspec.structs.replace(desk.care, halts=())
     return await doubted(desk, look_us=NOON_US)
 
 
@@ -295,7 +296,7 @@ async def test_a_switch_marks_what_is_open_in_its_scope_and_counts_it(desk):
     await desk.reserve(claims=[claim()])
     given_up = await doubted(desk, look_us=None, claims=[])
     later = await doubted(desk, look_us=NOON_US + 9_000 * SECOND_US)
-    desk.care = replace(desk.care, loss=Loss.PERSON)
+    desk.care = msgspec.structs.replace(desk.care, loss=Loss.PERSON)
     await doubted(desk, look_us=None, claims=[])
     live = await opened(desk, look_us=NOON_US + 9_000 * SECOND_US)
     await desk.do(claims=[claim(amount=0)])
@@ -315,11 +316,11 @@ async def test_a_switch_marks_what_is_open_in_its_scope_and_counts_it(desk):
 async def test_a_switch_that_was_cut_off_before_it_marked_is_completed_by_the_next_sweep(desk):
     """An effect that began to go on without a mark, as after a crash between the two commits."""
     await desk.halt("all")
-    desk.care = replace(desk.care, halts=())
+    desk.care = msgspec.structs.replace(desk.care, halts=())
     await opened(desk, look_us=NOON_US + 9_000 * SECOND_US)
     await desk.ledger.mark()
     assert await take(desk) == ()
-    desk.care = replace(desk.care, halts=("symbol:ACME",))
+    desk.care = msgspec.structs.replace(desk.care, halts=("symbol:ACME",))
     await opened(desk, look_us=NOON_US + 9_000 * SECOND_US)
     await write_switch(desk, "symbol:ACME")
     await desk.ledger.mark()
@@ -338,7 +339,7 @@ async def test_what_is_open_only_after_the_switch_is_withdrawn_too(desk):
     running = await desk.reserve(claims=[claim()])
     await desk.halt("all")
     outcome = Succeeded(result=b"{}", live=True)
-    settlement = replace(desk.settlement(running, outcome), look_unix_us=NOON_US + 9_000 * SECOND_US)
+    settlement = msgspec.structs.replace(desk.settlement(running, outcome), look_unix_us=NOON_US + 9_000 * SECOND_US)
     await desk.ledger.settle(settlement)
     (watched,) = await take(desk, seconds=0)
     assert watched.withdraw
@@ -373,7 +374,7 @@ async def test_an_operation_is_shown_whole(desk):
     ]
     record = await desk.ledger.record(shown.operation.intent)
     assert reservation.operation.encode() in record
-    nowhere = replace(shown.operation.intent, sequence=999)
+    nowhere = msgspec.structs.replace(shown.operation.intent, sequence=999)
     assert await desk.ledger.record(nowhere) is None
     assert await show(desk, "op-none") is None
 
@@ -440,7 +441,7 @@ async def test_a_repeat_gets_what_table_3_2_says_in_every_state(desk):
     reservation = await desk.reserve(ask=ask, claims=[claim(amount=3)])
     assert (await desk.ledger.find(reservation.key, ask.digest)).reason == "operation.in_progress"
     settlement = desk.settlement(reservation, Unknown(failure=NOBODY_KNOWS))
-    await desk.ledger.settle(replace(settlement, look_unix_us=NOON_US))
+    await desk.ledger.settle(msgspec.structs.replace(settlement, look_unix_us=NOON_US))
     assert (await desk.ledger.find(reservation.key, ask.digest)).operation.state is State.UNKNOWN
     (watched,) = await take(desk)
     assert (await desk.ledger.find(reservation.key, ask.digest)).operation.state is State.RECONCILING

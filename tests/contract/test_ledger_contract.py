@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
@@ -181,9 +182,9 @@ async def test_of_two_racing_settlements_one_wins(desk):
 async def test_another_owner_or_another_operation_cannot_settle(desk):
     reservation = await desk.reserve(claims=[claim(amount=2)])
     with pytest.raises(AlreadySettledError):
-        await desk.settle(replace(reservation, fence=2))
+        await desk.settle(msgspec.structs.replace(reservation, fence=2))
     with pytest.raises(SettlementError):
-        await desk.settle(replace(reservation, operation="op-none"))
+        await desk.settle(msgspec.structs.replace(reservation, operation="op-none"))
     assert desk.balance() == (2, 0)
     await desk.settle(reservation)
 
@@ -225,7 +226,9 @@ async def test_keys_of_other_callers_tools_and_tenants_never_meet(desk):
     first = await desk.reserve(ask=ask)
     for caller in (other_caller(principal="1002"), other_caller(tenant="rival")):
         assert (
-            await desk.ledger.find(replace(first.key, principal=caller.principal, tenant=caller.tenant), ask.digest)
+            await desk.ledger.find(
+                msgspec.structs.replace(first.key, principal=caller.principal, tenant=caller.tenant), ask.digest
+            )
             is None
         )
         assert isinstance(await desk.admit(ask=ask, caller=caller), Reservation)
@@ -334,8 +337,9 @@ async def test_claims_that_would_spoil_a_balance_are_a_defect(desk, claims):
 async def test_a_reading_needs_no_reservation(desk):
     with pytest.raises(AdmissionError):
         await desk.ledger.admit(
-            replace(
-                desk.admission(), permit=replace(desk.admission().permit, ask=ReadAsk(what="list_tools", operation=""))
+            msgspec.structs.replace(
+                desk.admission(),
+                permit=msgspec.structs.replace(desk.admission().permit, ask=ReadAsk(what="list_tools", operation="")),
             )
         )
 

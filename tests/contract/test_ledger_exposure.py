@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ async def placed(desk, account, side, shares, filled=0, price=PRICE):
     assert isinstance(reservation, Reservation), reservation
     account.fill(side, filled)
     outcome = came_to(reservation, side, shares, filled, live=True, price=price)
-    await desk.ledger.settle(replace(desk.settlement(reservation, outcome), look_unix_us=1))
+    await desk.ledger.settle(msgspec.structs.replace(desk.settlement(reservation, outcome), look_unix_us=1))
     return reservation
 
 

@@ -6,9 +6,9 @@ Each is checked in the transaction that admits, and a refused admission changes 
 import asyncio
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,14 +30,16 @@ NO = Failure(reason="venue.rejected", message="The venue said no.")
 NOBODY_KNOWS = Failure(reason="upstream.timeout", message="No reply came.")
 PLACE = "agent:trader/place_order"
 RATE = Rate(scope="agent:trader@paper", pace=Pace(interval_us=1_000_000, burst=3))
-CANCEL = replace(RATE, pace=replace(RATE.pace, burst=5))
+CANCEL = msgspec.structs.replace(RATE, pace=msgspec.structs.replace(RATE.pace, burst=5))
 SIMILAR = Similar(scope="account:paper/desk", digest=b"\x07" * 32, window_ms=1_000)
 LATCH = Latch(scope=PLACE, digest=b"\x09" * 32, executions=3, window_ms=60_000)
 HALF = BarrierLimit(gamma_bps=5_000, window_ms=60_000)
 
 
 def barred(amount, limit=1_000, barrier=HALF, scope="agent:trader", unit=Unit.EXPOSURE):
-    return replace(claim(scope=scope, unit=unit, window="total", limit=limit, amount=amount), barrier=barrier)
+    return msgspec.structs.replace(
+        claim(scope=scope, unit=unit, window="total", limit=limit, amount=amount), barrier=barrier
+    )
 
 
 @pytest.fixture(params=BACKENDS)
@@ -98,7 +100,7 @@ async def test_cancels_have_a_reserve_that_nothing_else_can_take(desk):
 
 
 async def test_rates_of_other_scopes_are_apart(desk):
-    other = replace(RATE, scope="agent:other@paper")
+    other = msgspec.structs.replace(RATE, scope="agent:other@paper")
     found = [await reason(desk, guards=[one]) for one in (RATE, other) * 4]
     assert found == [""] * 6 + ["limit.rate"] * 2
 
@@ -117,7 +119,7 @@ async def test_a_rate_survives_a_restart(desk):
 
 
 async def test_one_event_is_metered_by_itself(desk):
-    quota = replace(RATE, scope="dry-run:agent:trader", reason="quota.dry_runs")
+    quota = msgspec.structs.replace(RATE, scope="dry-run:agent:trader", reason="quota.dry_runs")
     assert [await desk.ledger.meter(quota) for _ in range(3)] == [None] * 3
     refusal = await desk.ledger.meter(quota)
     assert (refusal.kind, refusal.reason, refusal.retry_after_ms) == (Kind.EXHAUSTED, "quota.dry_runs", 1_000)
@@ -149,7 +151,7 @@ async def test_a_repeat_by_key_is_no_duplicate(desk):
 )
 async def test_another_order_or_account_is_none(desk, changed):
     await desk.do(guards=[SIMILAR])
-    assert await reason(desk, guards=[replace(SIMILAR, **changed)]) == ""
+    assert await reason(desk, guards=[msgspec.structs.replace(SIMILAR, **changed)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -161,13 +163,13 @@ async def test_another_order_or_account_is_none(desk, changed):
     ],
 )
 async def test_only_what_is_known_to_have_failed_may_be_placed_again_at_once(desk, outcome, refused):
-    other = replace(SIMILAR, digest=b"\x07" * 31 + b"\x08")
+    other = msgspec.structs.replace(SIMILAR, digest=b"\x07" * 31 + b"\x08")
     await desk.settle(await desk.reserve(guards=[SIMILAR]), outcome)
     assert await reason(desk, guards=[other]) == refused, "the first 16 bytes tell orders apart"
 
 
 async def test_a_failure_takes_back_its_own_sighting_and_no_other(desk):
-    near = replace(SIMILAR, digest=b"\x07" + b"\x01" * 31)
+    near = msgspec.structs.replace(SIMILAR, digest=b"\x07" + b"\x01" * 31)
     failing = await desk.reserve(guards=[near])
     await desk.do(guards=[SIMILAR])
     await desk.settle(failing, Failed(failure=NO))
@@ -179,7 +181,9 @@ async def lost(desk, guard=SIMILAR):
     """An order whose reply is lost, to be looked for in a second."""
     reservation = await desk.reserve(guards=[guard])
     look_us = desk.clock.now_us + 1_000_000
-    await desk.ledger.settle(replace(desk.settlement(reservation, Unknown(failure=NOBODY_KNOWS)), look_unix_us=look_us))
+    await desk.ledger.settle(
+        msgspec.structs.replace(desk.settlement(reservation, Unknown(failure=NOBODY_KNOWS)), look_unix_us=look_us)
+    )
     return reservation.operation
 
 
@@ -190,7 +194,7 @@ async def looked_for(desk):
     return watched
 
 
-LONG = replace(SIMILAR, window_ms=600_000)
+LONG = msgspec.structs.replace(SIMILAR, window_ms=600_000)
 
 
 @pytest.mark.parametrize("outcome, refused", [(Failed(failure=NO), ""), (Succeeded(result=b"{}"), "limit.duplicate")])
@@ -217,7 +221,7 @@ async def test_what_an_operator_says_has_failed_may_be_placed_again(desk, outcom
 async def test_an_order_that_was_placed_and_ended_unfilled_later_is_no_failed_one(desk):
     reservation = await desk.reserve(guards=[LONG])
     open_one = desk.settlement(reservation, Succeeded(result=b"{}", live=True))
-    await desk.ledger.settle(replace(open_one, look_unix_us=desk.clock.now_us + 1_000_000))
+    await desk.ledger.settle(msgspec.structs.replace(open_one, look_unix_us=desk.clock.now_us + 1_000_000))
     watched, ended = await looked_for(desk), Failed(failure=NO)
     await desk.ledger.conclude(watched, ended, desk.records.finding(watched, ended), None)
     assert await reason(desk, guards=[LONG]) == "limit.duplicate"
@@ -233,20 +237,22 @@ async def test_sightings_do_not_grow_with_time(desk):
     for number in range(300):
         desk.clock.now_us += 300_000
         digest = number.to_bytes(2, "big")[::-1] * 16
-        await desk.reserve(guards=[replace(SIMILAR, digest=digest)])
+        await desk.reserve(guards=[msgspec.structs.replace(SIMILAR, digest=digest)])
     rows = desk.rows("SELECT length(entries) FROM sightings")
     assert len(rows) <= 256
     assert max(length for (length,) in rows) <= 2 * 32
     for number in range(300):
         desk.clock.now_us += 300_000
-        await desk.reserve(guards=[replace(SIMILAR, digest=b"\x07" + number.to_bytes(2, "big") + bytes(29))])
+        await desk.reserve(
+            guards=[msgspec.structs.replace(SIMILAR, digest=b"\x07" + number.to_bytes(2, "big") + bytes(29))]
+        )
     [(length,)] = desk.rows("SELECT max(length(entries)) FROM sightings")
     assert length <= 5 * 32
 
 
 async def test_what_cannot_be_compared_any_more_is_refused(desk, monkeypatch):
     monkeypatch.setattr(sightings, "ENTRIES_MAX", 3)
-    near = [replace(SIMILAR, digest=b"\x07" + bytes([number]) * 31) for number in range(4)]
+    near = [msgspec.structs.replace(SIMILAR, digest=b"\x07" + bytes([number]) * 31) for number in range(4)]
     assert [await reason(desk, guards=[one]) for one in near] == ["", "", "", "limit.crowded"]
     desk.clock.now_us += 1_000_000
     assert await reason(desk, guards=[near[3]]) == ""
@@ -262,7 +268,9 @@ async def test_the_last_execution_that_is_allowed_latches_until_a_person_resets_
     for told in (PLACE, "3 executions", "60000 ms", "operator"):
         assert told in refusal.sentence
     desk.clock.now_us += 10**12
-    assert await reason(desk, guards=[replace(LATCH, digest=b"\x00" * 32)]) == "limit.latched", "no time resets it"
+    assert await reason(desk, guards=[msgspec.structs.replace(LATCH, digest=b"\x00" * 32)]) == "limit.latched", (
+        "no time resets it"
+    )
     [standing] = await desk.ledger.latches()
     assert (standing.scope, standing.operation) == (PLACE, last.operation)
     receipt = await reset(desk)
@@ -312,11 +320,11 @@ async def test_executions_that_are_far_enough_apart_latch_nothing(desk):
 
 
 async def test_other_strategies_and_agents_are_counted_apart_but_stopped_together(desk):
-    other = replace(LATCH, digest=b"\x05" * 32)
+    other = msgspec.structs.replace(LATCH, digest=b"\x05" * 32)
     assert [await reason(desk, guards=[one]) for one in (LATCH, other) * 2] == [""] * 4
     assert await reason(desk, guards=[LATCH]) == ""
     assert await reason(desk, guards=[other]) == "limit.latched"
-    assert await reason(desk, guards=[replace(LATCH, scope="agent:other/place_order")]) == ""
+    assert await reason(desk, guards=[msgspec.structs.replace(LATCH, scope="agent:other/place_order")]) == ""
 
 
 async def test_of_a_hundred_executions_at_once_as_many_pass_as_latch(desk):
@@ -407,7 +415,7 @@ YEAR_US = 366 * 86_400 * 1_000_000
 
 
 async def test_a_clock_that_was_far_ahead_for_a_moment_does_not_stop_messages_for_good(desk):
-    orders, cancels = replace(RATE, burst_max=5), replace(CANCEL, burst_max=5)
+    orders, cancels = msgspec.structs.replace(RATE, burst_max=5), msgspec.structs.replace(CANCEL, burst_max=5)
     desk.clock.now_us += YEAR_US
     await desk.reserve(guards=[orders])
     desk.clock.now_us -= YEAR_US
@@ -433,14 +441,14 @@ async def test_clocks_that_are_a_little_apart_give_nobody_more_messages(desk):
 
 async def test_what_cancels_took_of_the_rate_is_no_sign_of_a_wrong_clock(desk):
     slow = Pace(interval_us=60_000_000, burst=1)
-    orders = replace(RATE, pace=slow, burst_max=4)
+    orders = msgspec.structs.replace(RATE, pace=slow, burst_max=4)
     for _ in range(4):
-        await desk.reserve(guards=[replace(orders, pace=replace(slow, burst=4))])
+        await desk.reserve(guards=[msgspec.structs.replace(orders, pace=msgspec.structs.replace(slow, burst=4))])
     assert await reason(desk, guards=[orders]) == "limit.rate"
 
 
 async def test_a_clock_that_goes_back_makes_no_second_order(desk):
-    long = replace(SIMILAR, window_ms=60_000)
+    long = msgspec.structs.replace(SIMILAR, window_ms=60_000)
     await desk.reserve(guards=[long])
     desk.clock.now_us -= 50_000_000
     assert await reason(desk, guards=[long]) == "limit.duplicate"
@@ -491,14 +499,14 @@ ONE_A_SECOND = Rate(scope="agent:full@paper", pace=Pace(interval_us=1_000_000, b
         {"claims": [barred(100), claim(scope="agent:trader", limit=0)]},
         {"claims": [barred(600)]},
         {"guards": [*EVERYTHING, ONE_A_SECOND]},
-        {"guards": [*EVERYTHING, replace(SIMILAR, scope="account:taken")]},
-        {"guards": [*EVERYTHING, replace(LATCH, scope="agent:latched/place_order", executions=1)]},
+        {"guards": [*EVERYTHING, msgspec.structs.replace(SIMILAR, scope="account:taken")]},
+        {"guards": [*EVERYTHING, msgspec.structs.replace(LATCH, scope="agent:latched/place_order", executions=1)]},
     ],
     ids=["budget", "barrier", "rate", "duplicate", "latch"],
 )
 async def test_a_refused_admission_changes_nothing_of_any_guard(desk, stopper):
-    await desk.reserve(guards=[replace(SIMILAR, scope="account:taken"), ONE_A_SECOND])
-    await desk.reserve(guards=[replace(LATCH, scope="agent:latched/place_order", executions=1)])
+    await desk.reserve(guards=[msgspec.structs.replace(SIMILAR, scope="account:taken"), ONE_A_SECOND])
+    await desk.reserve(guards=[msgspec.structs.replace(LATCH, scope="agent:latched/place_order", executions=1)])
     before, records = guards_stored(desk), len(desk.records_stored())
     wanted = {"claims": [barred(100)], "guards": EVERYTHING} | stopper
     assert await reason(desk, **wanted)
@@ -526,6 +534,6 @@ async def test_positions_are_refused_as_limits_and_given_back_below_zero(desk):
     assert (refusal.kind, refusal.reason, refusal.rules) == (Kind.FORBIDDEN, "limit.position", ("limit.position",))
     for told in ("agent:trader/AAPL", "10 position_nano", "needs 11"):
         assert told in refusal.sentence
-    sale = await desk.reserve(claims=[replace(position, amount=0)])
+    sale = await desk.reserve(claims=[msgspec.structs.replace(position, amount=0)])
     await desk.settle(sale, Succeeded(result=b"{}", charges=((Unit.POSITION, -4),)))
     assert desk.balance("agent:trader/AAPL", Unit.POSITION) == (0, -4)

@@ -9,10 +9,11 @@ import struct
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,8 +33,8 @@ from gateway.terms.verdict import Refusal
 NO = Failure(reason="venue.rejected", message="The venue said no.")
 ACCOUNT = "account:paper/desk"
 LONG = Similar(scope=ACCOUNT, digest=b"\x07" * 32, window_ms=60_000)
-SHORT = replace(LONG, window_ms=1_000)
-NEAR = replace(SHORT, digest=b"\x07" + b"\x01" * 31)
+SHORT = msgspec.structs.replace(LONG, window_ms=1_000)
+NEAR = msgspec.structs.replace(SHORT, digest=b"\x07" + b"\x01" * 31)
 """Another order, whose sightings are in the same row."""
 SLOW = BarrierLimit(gamma_bps=5_000, window_ms=60_000)
 FAST = BarrierLimit(gamma_bps=5_000, window_ms=1_000)
@@ -98,7 +99,7 @@ async def pair(closed_pair):
 
 def barred(amount, barrier=SLOW, limit=1_000, steps_ms=(), scope=ACCOUNT):
     made = claim(scope=scope, unit=Unit.EXPOSURE, window="total", limit=limit, amount=amount)
-    return replace(made, barrier=barrier, steps_ms=steps_ms)
+    return msgspec.structs.replace(made, barrier=barrier, steps_ms=steps_ms)
 
 
 def held(pair, scope=ACCOUNT):
@@ -255,7 +256,7 @@ async def test_each_agent_looks_back_for_its_own_window(pair):
 @pytest.mark.parametrize("window_ms", [1_000, 0])
 async def test_a_longer_window_sees_what_an_agent_with_a_shorter_one_did(pair, window_ms):
     """Also of an agent that looks back for nothing, whatever else came into the row since."""
-    unseeing = replace(LONG, window_ms=window_ms, kept_ms=LONG.window_ms)
+    unseeing = msgspec.structs.replace(LONG, window_ms=window_ms, kept_ms=LONG.window_ms)
     assert await pair.reason(guards=[unseeing]) == ""
     pair.clock.now_us += 5 * SECOND_US
     assert [await pair.reason(guards=[one]) for one in (NEAR, LONG, unseeing)] == ["", "limit.duplicate", ""]
@@ -269,7 +270,7 @@ async def test_of_agents_of_two_profiles_that_race_in_one_row_none_forgets_the_o
 
 
 async def test_who_looks_back_for_nothing_is_stopped_by_no_clock_that_is_ahead(pair):
-    unseeing = replace(LONG, window_ms=0, kept_ms=LONG.window_ms)
+    unseeing = msgspec.structs.replace(LONG, window_ms=0, kept_ms=LONG.window_ms)
     assert await pair.reason(guards=[unseeing]) == ""
     pair.clock.now_us -= 5_000
     assert await pair.reason(guards=[unseeing]) == ""
@@ -280,7 +281,7 @@ async def test_a_row_is_crowded_until_its_first_sighting_is_nobodys(pair, monkey
     assert await pair.reason(guards=[LONG]) == ""
     pair.clock.now_us += 5 * SECOND_US
     assert await pair.reason(guards=[NEAR]) == ""
-    third = replace(NEAR, digest=b"\x07" + b"\x02" * 31)
+    third = msgspec.structs.replace(NEAR, digest=b"\x07" + b"\x02" * 31)
     _, refusal = await pair.admit(guards=[third])
     assert (refusal.reason, refusal.retry_after_ms) == ("limit.crowded", 1_000)
     pair.clock.now_us += SECOND_US
@@ -296,7 +297,7 @@ async def test_sightings_of_a_first_version_are_kept_for_the_longest_window_that
     assert pair.desks[0].rows("SELECT length(entries) FROM sightings") == [(FIRST_VERSION.size,)]
     pair.clock.now_us += 5 * SECOND_US
     assert await pair.reason(guards=[LONG]) == "limit.duplicate"
-    assert await pair.reason(guards=[replace(NEAR, kept_ms=LONG.window_ms)]) == ""
+    assert await pair.reason(guards=[msgspec.structs.replace(NEAR, kept_ms=LONG.window_ms)]) == ""
     assert await pair.reason(guards=[LONG]) == "limit.duplicate"
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,7 +94,9 @@ async def test_what_was_sold_before_binds_nobody_once_it_is_bought_again(desk):
 async def test_an_open_sale_is_counted_until_it_ends(desk):
     account = Account(held=100)
     sale = await account.order(desk, SELL, 100)
-    await desk.ledger.settle(replace(desk.settlement(sale, came_to(sale, SELL, 100, 0, live=True)), look_unix_us=1))
+    await desk.ledger.settle(
+        msgspec.structs.replace(desk.settlement(sale, came_to(sale, SELL, 100, 0, live=True)), look_unix_us=1)
+    )
     assert reason_of(await account.order(desk, SELL, 1)) == "limit.short_sale"
     watched = await looked_for(desk)
     account.fill(SELL, 30)

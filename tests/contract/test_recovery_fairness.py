@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from whole import Log, eventually
 
@@ -104,7 +105,7 @@ async def opened(desk, tool="place_order", key=""):
     ask = tool_ask(key=key or f"k-{next(desk.names)}", tool=replace(PLACE_ORDER, name=tool))
     reservation = await desk.reserve(ask=ask, claims=[claim(limit=10**6)])
     settlement = desk.settlement(reservation, Succeeded(result=b"{}", live=True))
-    await desk.ledger.settle(replace(settlement, look_unix_us=desk.clock.now_us))
+    await desk.ledger.settle(msgspec.structs.replace(settlement, look_unix_us=desk.clock.now_us))
     return reservation.operation
 
 

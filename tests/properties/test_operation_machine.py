@@ -8,10 +8,10 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -167,7 +167,7 @@ class Operations(RuleBasedStateMachine):
         desk = self.at(instance)
         settlement = desk.settlement(known.reservation, self.outcome(ending, charged))
         look_us = self.clock.now_us + later_s * SECOND_US
-        work = desk.ledger.settle(replace(settlement, look_unix_us=look_us))
+        work = desk.ledger.settle(msgspec.structs.replace(settlement, look_unix_us=look_us))
         if known.state is not State.DISPATCHED:
             with pytest.raises(AlreadySettledError):
                 self.run(work)

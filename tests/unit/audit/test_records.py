@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 from made_calls import (
     CALLER,
@@ -209,7 +210,7 @@ def test_the_ledgers_own_records(records):
     }
     before = members(records.boot(RECEIPT, b"\x02" * 32))["before"]
     assert before == {"boot": "boot-1", "sequence": 3, "leaf": "01" * 32, "link": "02" * 32}
-    lost = members(records.lost(replace(STORED, state=State.DISPATCHED), State.UNKNOWN))
+    lost = members(records.lost(msgspec.structs.replace(STORED, state=State.DISPATCHED), State.UNKNOWN))
     assert (lost["kind"], lost["operation"], lost["state"]) == ("lost", "op-1", "unknown")
     halt = members(records.halt(HALT, act()))
     assert (halt["scope"], halt["engaged"], halt["reason"], halt["by"]) == ("all", True, "closed", "oncall")
@@ -220,7 +221,7 @@ def test_the_ledgers_own_records(records):
 HALT = Halt(scope="all", engaged=True, reason="closed", by="oncall")
 FAILURE = Failure(reason="venue.order_canceled", message="The order ended.")
 SEEN = Overview(
-    operation=replace(STORED, state=State.UNKNOWN),
+    operation=msgspec.structs.replace(STORED, state=State.UNKNOWN),
     number=1,
     kind="tool",
     run="",
@@ -233,13 +234,15 @@ SEEN = Overview(
 
 
 def watched(state):
-    return Watched(operation=replace(STORED, state=state), memo=b"", held=(), looks=0, withdraw=False, fence=2)
+    return Watched(
+        operation=msgspec.structs.replace(STORED, state=state), memo=b"", held=(), looks=0, withdraw=False, fence=2
+    )
 
 
 def test_what_came_later_says_what_was_before(records):
     """So that the records of an operation can be followed back from the last one."""
     one = watched(State.RECONCILING)
-    one = replace(one, operation=replace(one.operation, outcome=RECEIPT))
+    one = replace(one, operation=msgspec.structs.replace(one.operation, outcome=RECEIPT))
     told = members(records.finding(one, Succeeded(result=b'{"a":1}', charges=((Unit.CALLS, 1),), live=True)))
     before = {"instance": "gateway-1", "boot": "boot-1", "sequence": 3, "leaf": "01" * 32}
     assert (told["kind"], told["state"], told["before"], told["open"]) == ("reconciled", "succeeded", before, True)
@@ -321,7 +324,7 @@ def test_a_record_is_one_visible_line(records):
     ask = tool_ask(arguments=json.dumps({"symbol": HOSTILE}, ensure_ascii=False))
     failure = Failure(reason=HOSTILE, message=HOSTILE)
     told = evidence(ask, facts={HOSTILE: HOSTILE})
-    told = replace(told, caller=replace(told.caller, email=HOSTILE, role=HOSTILE), request=HOSTILE)
+    told = msgspec.structs.replace(told, caller=replace(told.caller, email=HOSTILE, role=HOSTILE), request=HOSTILE)
     for record in (
         records.intent(told, (claim(scope=HOSTILE),)),
         records.outcome(told, Failed(failure=failure)),

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 from made_calls import INSTANCE, PLACE_ORDER, SECRET, StillClock, evidence, members, tool_ask
 
@@ -25,7 +26,7 @@ def records():
 
 def told(request="req-1", arguments=ARGUMENTS):
     facts = {"api_key": "x", "account": 1, "note": f"for {CANARY}", "number": ACCOUNT, "price": 12}
-    return replace(evidence(tool_ask(arguments=arguments, tool=SHY), facts=facts), request=request)
+    return msgspec.structs.replace(evidence(tool_ask(arguments=arguments, tool=SHY), facts=facts), request=request)
 
 
 def every_record(records):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 from failing import gated, instead, raises
 from whole import LIMITS, MARKET_BUY, RESTING_BUY, agent, budget, eventually, refusal, world
@@ -169,7 +170,7 @@ def page(**changes):
 async def test_a_tool_without_look_up_waits_for_a_person_at_once(around, tmp_path):
     def forgetful(stations):
         def demand(caller, ask, facts):
-            return replace(stations.tools.demand(caller, ask, facts), memo=b"")
+            return msgspec.structs.replace(stations.tools.demand(caller, ask, facts), memo=b"")
 
         return instead("tools", demand=demand)(stations)
 

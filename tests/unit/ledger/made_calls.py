@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+import msgspec
+
 from gateway.audit.chain import BootChain
 from gateway.audit.records import Records
 from gateway.ledger import sqlite
@@ -177,7 +179,7 @@ class Desk:
             claims=tuple(claims),
             record=self.records.intent(told, tuple(claims)),
             lease_ms=30_000,
-            care=replace(
+            care=msgspec.structs.replace(
                 self.care if isinstance(ask, ToolAsk) else STREAM_CARE,
                 similar=tuple(guard for guard in guards if isinstance(guard, Similar)),
             ),

@@ -4,9 +4,9 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import asyncpg
+import msgspec
 from made_calls import STREAM_CARE, act, chat_ask, claim, rooms
 from made_desks import PostgresDesk, apart
 from written_holds import POSTGRES, writable
@@ -51,12 +51,14 @@ async def tell_every_story(desk):
     await doubt(desk, look=False)
     await resolve(desk, "op-6", charged(Unit.COST, 4))
     for ending in (charged(Unit.EXPOSURE, 6), Failed(failure=NO)):
-        went_on = replace(charged(Unit.EXPOSURE, 9), live=True)
+        went_on = msgspec.structs.replace(charged(Unit.EXPOSURE, 9), live=True)
         await desk.ledger.settle(planned(desk, await desk.reserve(claims=claims(9)), went_on))
         await conclude(desk, ending)
     stream = desk.admission(ask=chat_ask(), claims=claims(11))
-    await desk.ledger.admit(replace(stream, care=STREAM_CARE))
-    await desk.ledger.admit(replace(desk.admission(claims=claims(13)), care=Aftercare(loss=Loss.PERSON)))
+    await desk.ledger.admit(msgspec.structs.replace(stream, care=STREAM_CARE))
+    await desk.ledger.admit(
+        msgspec.structs.replace(desk.admission(claims=claims(13)), care=Aftercare(loss=Loss.PERSON))
+    )
     await desk.ledger.close()
     desk.clock.now_us += 31_000_000
     await desk.make().start()
@@ -68,13 +70,13 @@ def charged(unit, amount, *more):
 
 
 def planned(desk, reservation, outcome):
-    return replace(desk.settlement(reservation, outcome), look_unix_us=desk.clock.now_us + LATER_US)
+    return msgspec.structs.replace(desk.settlement(reservation, outcome), look_unix_us=desk.clock.now_us + LATER_US)
 
 
 async def doubt(desk, *, look):
     reservation = await desk.reserve(claims=claims(10))
     told = planned(desk, reservation, Unknown(failure=NO))
-    await desk.ledger.settle(told if look else replace(told, look_unix_us=None))
+    await desk.ledger.settle(told if look else msgspec.structs.replace(told, look_unix_us=None))
 
 
 async def conclude(desk, outcome):

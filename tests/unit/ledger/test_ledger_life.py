@@ -2,8 +2,8 @@
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
+import msgspec
 import pytest
 from made_calls import CALLER, Desk, claim, members, tool_ask
 
@@ -43,7 +43,9 @@ async def test_after_a_crash_what_ran_is_unknown_and_its_holds_are_kept(desk):
         with pytest.raises(AlreadySettledError, match="another owner"):
             await ledger.settle(late)
         with pytest.raises(AlreadySettledError, match="unknown"):
-            await ledger.settle(replace(late, reservation=replace(reservation, fence=2)))
+            await ledger.settle(
+                msgspec.structs.replace(late, reservation=msgspec.structs.replace(reservation, fence=2))
+            )
         lost = stored(desk.path)[operation.outcome.sequence + 4]
         assert (lost[3]["kind"], lost[3]["operation"]) == ("lost", operation.id)
     with closing(sqlite3.connect(desk.path)) as connection:

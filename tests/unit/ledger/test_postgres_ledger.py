@@ -3,9 +3,9 @@
 import asyncio
 import random
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import asyncpg
+import msgspec
 import pytest
 from made_calls import CALLER, claim, rooms, tool_ask
 from made_desks import PostgresDesk
@@ -288,7 +288,7 @@ async def test_an_order_whose_patience_ended_before_it_began_never_happens(postg
 async def test_a_poisonous_order_fails_alone(desks):
     """What PostgreSQL refuses of one order must not fail the others of its moment."""
     good = [desks[0].admit(claims=[claim(limit=1_000)]) for _ in range(5)]
-    bad = replace(desks[0].admission(), lease_ms=2**62)
+    bad = msgspec.structs.replace(desks[0].admission(), lease_ms=2**62)
     done = await asyncio.gather(*good, desks[0].ledger.admit(bad), return_exceptions=True)
     assert [isinstance(one, Reservation) for one in done] == [True] * 5 + [False]
     assert isinstance(done[5], LedgerUnavailableError)

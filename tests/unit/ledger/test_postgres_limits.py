@@ -5,6 +5,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import msgspec
 import pytest
 from made_accounts import LOST, SELL, SHORTS, Account, reason_of
 from made_calls import act, claim
@@ -24,7 +25,7 @@ SIMILAR = Similar(scope="account:paper/desk", digest=b"\x07" * 32, window_ms=60_
 LATCH = Latch(scope="agent:trader/place_order", digest=b"\x09" * 32, executions=7, window_ms=60_000)
 POSITION = claim(scope="agent:trader/AAPL", unit=Unit.POSITION, window="total", limit=23, amount=3)
 HALF = BarrierLimit(gamma_bps=5_000, window_ms=60_000)
-EXPOSURE = replace(claim(unit=Unit.EXPOSURE, window="total", limit=140, amount=10), barrier=HALF)
+EXPOSURE = msgspec.structs.replace(claim(unit=Unit.EXPOSURE, window="total", limit=140, amount=10), barrier=HALF)
 
 
 def instance(url, number):

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 
+import msgspec
 import pytest
 from whole import agent, refusal, world
 
@@ -33,7 +34,7 @@ from generated.agentic.gateway.v1 import (
 from generated.agentic.gateway.v1.codec import CODECS
 
 INTENT = StoredReceipt(instance="gateway", boot="boot-1", sequence=1, leaf_hash=b"i" * 32)
-OUTCOME = replace(INTENT, sequence=2, leaf_hash=b"o" * 32)
+OUTCOME = msgspec.structs.replace(INTENT, sequence=2, leaf_hash=b"o" * 32)
 STORED = Operation(
     id="op-1",
     key=OperationKey(tenant="acme", principal="1", tool="place_order", key="k"),
@@ -85,7 +86,7 @@ def test_an_operation_is_told_whole():
 def test_every_state_has_its_name_and_shows_only_what_belongs_to_it(state):
     failure = LOST if state in (State.FAILED, State.UNKNOWN, State.RECONCILING) else None
     outcome = None if state in (State.CLAIMED, State.DISPATCHED) else OUTCOME
-    told = operation(replace(STORED, state=state, failure=failure, outcome=outcome), replayed=False)
+    told = operation(msgspec.structs.replace(STORED, state=state, failure=failure, outcome=outcome), replayed=False)
     assert told.state.name.lower() == state.value
     assert bool(told.result_json) is (state is State.SUCCEEDED)
     assert (told.error is None) is (failure is None)
@@ -95,13 +96,13 @@ def test_every_state_has_its_name_and_shows_only_what_belongs_to_it(state):
 
 
 def test_a_failure_is_told_with_its_code_and_sentence():
-    told = operation(replace(STORED, state=State.UNKNOWN, failure=LOST), replayed=False)
+    told = operation(msgspec.structs.replace(STORED, state=State.UNKNOWN, failure=LOST), replayed=False)
     assert (told.error.reason, told.error.message) == ("upstream.reply_lost", "Nobody knows.")
 
 
 def test_no_receipt_is_no_receipt():
     assert receipt(None) is None
-    assert decision(replace(STORED, rules=())).rule_ids == []
+    assert decision(msgspec.structs.replace(STORED, rules=())).rule_ids == []
 
 
 def test_every_part_of_an_answer_becomes_its_event():

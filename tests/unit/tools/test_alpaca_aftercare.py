@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from aiohttp import web
 from toolcases import (
@@ -248,7 +249,7 @@ async def test_without_a_memo_that_can_be_read_a_person_must_decide(toolbox, ven
 
 async def test_a_tool_that_is_gone_cannot_be_asked(toolbox):
     one = await watched(toolbox)
-    gone = replace(one, operation=replace(one.operation, version="2"))
+    gone = replace(one, operation=msgspec.structs.replace(one.operation, version="2"))
     assert isinstance(await toolbox.look(gone), Unknowable)
 
 

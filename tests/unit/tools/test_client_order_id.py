@@ -1,8 +1,8 @@
 """Client order ids are derived from the whole operation key and the gateway's secret."""
 
 import re
-from dataclasses import replace
 
+import msgspec
 import pytest
 
 from gateway.terms.ids import IdempotencyKey, Principal, TenantName
@@ -18,19 +18,19 @@ def test_its_form():
 
 
 def test_it_is_always_the_same():
-    assert client_order_id(SECRET, KEY) == client_order_id(SECRET, replace(KEY))
+    assert client_order_id(SECRET, KEY) == client_order_id(SECRET, msgspec.structs.replace(KEY))
     assert client_order_id(SECRET, KEY) == "gw-pgvopvatyasy3ikghz5kt3odq5o6n4f2"  # a change would send orders twice
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(KEY, tenant=TenantName("other")),
-        replace(KEY, principal=Principal("13")),
-        replace(KEY, tool="place_orders"),
-        replace(KEY, key=IdempotencyKey("l")),
-        replace(KEY, tenant=TenantName("acme1"), principal=Principal("2")),
-        replace(KEY, tool="place_orderk", key=IdempotencyKey("")),
+        msgspec.structs.replace(KEY, tenant=TenantName("other")),
+        msgspec.structs.replace(KEY, principal=Principal("13")),
+        msgspec.structs.replace(KEY, tool="place_orders"),
+        msgspec.structs.replace(KEY, key=IdempotencyKey("l")),
+        msgspec.structs.replace(KEY, tenant=TenantName("acme1"), principal=Principal("2")),
+        msgspec.structs.replace(KEY, tool="place_orderk", key=IdempotencyKey("")),
     ],
 )
 def test_no_other_operation_has_it(other):

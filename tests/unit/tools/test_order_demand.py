@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,7 +75,7 @@ def test_only_exposure_has_a_barrier():
 
 def test_a_sale_holds_nothing_in_every_place_that_it_may_give_back_to():
     bought, sold = bounded(demand().claims), bounded(demand(replace(ORDER, side=Side.SELL, reduces=True)).claims)
-    assert [replace(claim, amount=0, passes=claim.unit is Unit.POSITION) for claim in bought] == sold
+    assert [msgspec.structs.replace(claim, amount=0, passes=claim.unit is Unit.POSITION) for claim in bought] == sold
     filled = [claim for claim in demand(SALE).claims if claim.unit in {Unit.FILLED, Unit.PAID, Unit.OPEN}]
     assert [(claim.amount, claim.window) for claim in filled] == [(10 * NANO, "sold"), (0, "sold"), (0, "sold")]
 
@@ -176,7 +177,7 @@ def test_orders_and_cancels_are_one_stream_of_messages_and_cancels_have_the_rese
     order = guard(Rate)
     (cancel,) = trading().cancel().guards
     assert (order.scope, order.pace.burst) == ("agent:trader@paper", 10)
-    assert cancel == replace(order, pace=replace(order.pace, burst=15))
+    assert cancel == msgspec.structs.replace(order, pace=msgspec.structs.replace(order.pace, burst=15))
     assert guard(Rate, agent="other").scope != order.scope
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 from toolcases import CALLER, LIMIT_BUY, TOOLS, accepts, asked, config, request, reserved, toolbox_of
 
@@ -59,8 +60,8 @@ async def test_a_tool_that_changed_after_the_decision_is_not_sent(venue, toolbox
 async def test_only_a_tool_call_is_executed(venue, toolbox):
     ask = asked(toolbox, "get_account", {}, key="")
     reservation = reserved(ask)
-    other = replace(reservation.permit, ask=ReadAsk(what="list_tools", operation=OperationId("")))
-    outcome = await toolbox.execute(replace(reservation, permit=other))
+    other = msgspec.structs.replace(reservation.permit, ask=ReadAsk(what="list_tools", operation=OperationId("")))
+    outcome = await toolbox.execute(msgspec.structs.replace(reservation, permit=other))
     assert isinstance(outcome, Failed)
     assert venue.seen == []
 
