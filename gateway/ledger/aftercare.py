@@ -1,6 +1,8 @@
 """Looking after effects: an operation is taken by one owner, and concluded or given back by no other."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Hold, Owner, Reads, Search, Stored

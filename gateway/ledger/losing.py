@@ -1,7 +1,9 @@
 """The truth about operations on which nobody works any more: unknown, with all that they hold, or charged in full."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Reads, Search, Stored

@@ -1,10 +1,11 @@
 """The second commit of an operation: outcome, charges and record become durable together."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.ledger import lots
 from gateway.ledger.barrier import place

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from gateway.terms.aftercare import Finding, Watched
 from gateway.terms.asks import Effect, ToolAsk

@@ -5,7 +5,8 @@ What can be taken back is not latched: a cancel in a loop does less harm than a 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gateway.terms.asks import Effect, ToolAsk
 from gateway.terms.caller import Caller
