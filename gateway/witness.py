@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, TextIO
 
+import msgspec
+
 from gateway.terms.clock import Clock
 
 _SEVERITIES: Final = {
@@ -41,6 +43,8 @@ DEPTH_MAX: Final = 4
 LINE_LENGTH_MAX: Final = 200_000
 """Cloud Logging takes entries of 256 KiB."""
 
+_ENCODER: Final = msgspec.json.Encoder()
+
 
 class LogWitness:
     """Writes events to a text stream, standard error by default: Cloud Run takes both streams as logs."""
@@ -65,9 +69,9 @@ class LogWitness:
         }
         # A field must not take the place of what the log itself reads.
         told = {f"{name}_" if name in head else name: value for name, value in _members(fields.items(), DEPTH_MAX)}
-        line = json.dumps(head | told)
+        line = _line(head | told)
         if len(line) > LINE_LENGTH_MAX:
-            line = json.dumps(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})
+            line = _line(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})
         try:
             self._out.write(line + "\n")
             self._out.flush()
@@ -105,6 +109,16 @@ def hear_everything(witness: LogWitness) -> None:
     threading.excepthook = lambda found: failed(f"the thread {found.thread and found.thread.name}", found.exc_value)
 
 
+def _line(members: Mapping[str, object]) -> str:
+    """One line of visible ASCII. Only the slower encoder of the two escapes all else; most lines have none of it."""
+    try:
+        line = _ENCODER.encode(members)
+    except (TypeError, ValueError):
+        # Half a surrogate pair, or a number of a kind of its own.
+        return json.dumps(members)
+    return line.decode() if line.isascii() and b"\x7f" not in line else json.dumps(members)
+
+
 def _logged(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
@@ -119,6 +133,9 @@ def _members(members: Iterable[tuple[object, object]], depth: int) -> Iterable[t
 
 def _told(value: object, depth: int) -> object:
     """The value as JSON can say it, bounded in every direction."""
+    if type(value) is str and len(value) <= TEXT_LENGTH_MAX:
+        # Most values are this, and need no more.
+        return value
     match value:
         case str():
             told: object = _text(value)

@@ -101,6 +101,7 @@ class Silent:
         ({"a": {"b": (1,)}}, {"a": {"b": [1]}}),
         ({1: "a", Silent(): "b"}, {"1": "a", "a Silent that cannot be shown": "b"}),
         ("\ud800", "\ud800"),
+        ("delete \x7f, e acute \xe9", "delete \x7f, e acute \xe9"),
     ],
 )
 def test_every_value_has_a_form(value, shown):
