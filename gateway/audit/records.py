@@ -227,12 +227,14 @@ class Records:
 def one_line(fields: Mapping[str, object]) -> bytes:
     """JSON on one line of visible characters; half a surrogate pair becomes U+FFFD, as no encoder can write it."""
     try:
-        text = _ENCODER.encode(fields).decode()
+        line = _ENCODER.encode(fields)
     except UnicodeEncodeError:
-        text = _ENCODER.encode(_mended(fields)).decode()
-    if text.isprintable():
-        return text.encode()
-    return "".join(_visible(text)).encode()
+        line = _ENCODER.encode(_mended(fields))
+    # The encoder writes escapes for all that ASCII has of invisible characters, but for the last one.
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    text = line.decode()
+    return line if text.isprintable() else "".join(_visible(text)).encode()
 
 
 def _visible(text: str) -> Iterable[str]:
@@ -322,8 +324,13 @@ def _charged(seen: Overview, outcome: Succeeded | Failed) -> dict[str, object]:
 
 
 def _claim_fields(claim: Claim) -> dict[str, object]:
-    place = {"scope": claim.scope, "unit": claim.unit, "window": claim.window}
-    return {**place, "limit": claim.limit, "amount": claim.amount}
+    return {
+        "scope": claim.scope,
+        "unit": claim.unit,
+        "window": claim.window,
+        "limit": claim.limit,
+        "amount": claim.amount,
+    }
 
 
 def _failure(failure: Failure, veil: Veil | None) -> dict[str, object]:
