@@ -84,7 +84,7 @@ class MeasuredStages(Stages):
         rest = self._meter.read().less(self._opened)
         for part in self._cost.values():
             rest = rest.less(part)
-        between_ns = self._clock.monotonic_ns() - self._opened_ns - sum(spent_ns.values())
+        between_ns = self.now_ns() - self._opened_ns - sum(spent_ns.values())
         return ", ".join((*told, _told("between", between_ns, rest)))
 
     def _charge(self, name: str, before: Cost) -> None:
