@@ -5,7 +5,7 @@ from functools import cache
 from typing import Final, cast
 
 from gateway.ledger import rows
-from gateway.ledger.entries import LastBoot, Search, Stored, Writes
+from gateway.ledger.entries import KeyedRow, LastBoot, Search, Stored, Writes
 from gateway.ledger.journal import Chain
 from gateway.ledger.life import BootRepeatedError
 from gateway.ledger.tables import Row, Table
@@ -35,19 +35,33 @@ _LAST_RECORD: Final = (
 _BEGIN_BOOT: Final = "INSERT INTO boots (instance, boot) VALUES (?, ?)"
 
 
-class SqliteSource:
-    """See `Source`. Only one process writes the file, so what it reads in its transaction stays true until the end."""
+MEMORY_MAX: Final = 4_096
+"""Rows, and operations that go on, of which the last state is remembered."""
 
-    __slots__ = ("_chain", "_number", "connection")
+
+class SqliteSource:
+    """See `Source`. Only one process writes the file, so what it committed last is so until it writes again."""
+
+    __slots__ = ("_chain", "_last_open", "_last_rows", "_number", "connection")
 
     def __init__(self, connection: sqlite3.Connection, chain: Chain) -> None:
         self.connection = connection
         self._chain = chain
         self._number = int(connection.execute(_NUMBER).fetchone()[0])
+        self._last_rows: dict[KeyedRow, Row] = {}
+        self._last_open: dict[OperationId, Stored] = {}
 
     def begin(self) -> None:
         """Open the transaction."""
         self.connection.execute("BEGIN IMMEDIATE")
+        for memory in (self._last_rows, self._last_open):
+            if len(memory) > MEMORY_MAX:
+                memory.clear()
+
+    def forget(self) -> None:
+        """What was written was rolled back, or may have been: look at everything again."""
+        self._last_rows.clear()
+        self._last_open.clear()
 
     def write(self, writes: Writes) -> None:
         """Write all of a batch; only the commit is left then."""
@@ -56,8 +70,10 @@ class SqliteSource:
             self.connection.execute(_BEGIN_BOOT, (chain.instance, chain.boot))
         for table, changed in writes.rows.items():
             execute_many(_put(table), [(*key, *values) for key, values in changed])
+            self._last_rows.update(((table, key), values) for key, values in changed)
         self._add(writes.added)
         for before, after in writes.changed:
+            self._last_open.pop(after.operation.id, None)
             standing = (before.number, before.fence, before.operation.state)
             if not self.connection.execute(_CHANGE, (*rows.becoming(after), *standing)).rowcount:
                 raise sqlite3.IntegrityError(f"another program changed the operation {after.operation.id}")
@@ -69,6 +85,9 @@ class SqliteSource:
 
     def row(self, table: Table, key: Row) -> Row | None:
         """See `Source`."""
+        place = (table, key)
+        if place in self._last_rows:
+            return self._last_rows[place]
         return cast("Row | None", self.connection.execute(_get(table), key).fetchone())
 
     def keyed(self, key: OperationKey) -> Stored | None:
@@ -77,7 +96,7 @@ class SqliteSource:
 
     def stored(self, operation: OperationId) -> Stored | None:
         """See `Source`."""
-        return self._one(BY_ID, (operation,))
+        return self._last_open.get(operation) or self._one(BY_ID, (operation,))
 
     def found(self, search: Search) -> list[Stored]:
         """See `Source`."""
@@ -95,12 +114,12 @@ class SqliteSource:
         return None
 
     def _add(self, added: list[Stored]) -> None:
-        first = self._number + 1
+        numbered = [stored._replace(number=number) for number, stored in enumerate(added, self._number + 1)]
         self._number += len(added)
         self.connection.executemany(
-            _ADD,
-            [(*rows.claimed(stored), *rows.becoming(stored), number) for number, stored in enumerate(added, first)],
+            _ADD, [(*rows.claimed(stored), *rows.becoming(stored), stored.number) for stored in numbered]
         )
+        self._last_open.update((stored.operation.id, stored) for stored in numbered)
 
     def _one(self, statement: str, values: Row) -> Stored | None:
         row = self.connection.execute(statement, values).fetchone()
