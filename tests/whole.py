@@ -384,7 +384,7 @@ class Whole:
             raise AssertionError("the disk does not fill")
 
     def free_disk(self):
-        self.ledger._opened.source.connection.execute("PRAGMA max_page_count = 1073741823")
+        _free(self.ledger)
 
     def snapshot(self, folder):
         """The ledger as a process that is killed now leaves it."""
@@ -453,8 +453,14 @@ def _known_scopes(plan, toolbox):
 
 
 async def _closed(ledger):
+    """With room for the last record, where a test has filled the disk."""
     if ledger._opened is not None:
+        _free(ledger)
         await ledger.close()
+
+
+def _free(ledger):
+    ledger._opened.source.connection.execute("PRAGMA max_page_count = 1073741823")
 
 
 def _venue_config(around):

@@ -173,7 +173,6 @@ async def test_without_a_ledger_the_caller_is_told_to_come_again_and_nothing_is_
         assert heard.error.details["RetryInfo"]
     assert (await client.execute(BUY)).refused[:2] == ("UNAVAILABLE", "ledger.unavailable")
     assert (whole.world.posts(), whole.world.vertex.journal.requests) == (0, 0)
-    whole.free_disk()  # for the last record of its boot
 
 
 async def test_an_outcome_that_is_not_on_record_is_never_told_as_nothing_happened(around, tmp_path):
