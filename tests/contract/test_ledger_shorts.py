@@ -49,7 +49,8 @@ async def looked_for(desk):
 
 async def test_of_two_racing_sales_that_are_covered_but_not_together_one_passes(desk):
     account = Account(held=100)
-    found = await asyncio.gather(*(account.order(desk, SELL, 60) for _ in range(2)))
+    both = [await account.claims(desk, SELL, 60) for _ in range(2)]
+    found = await asyncio.gather(*(desk.admit(claims=claims) for claims in both))
     assert sorted(map(reason_of, found)) == ["", "limit.uncovered"]
 
 
