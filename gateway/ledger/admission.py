@@ -7,6 +7,8 @@ budgets limit nothing: 2,400 of 2,400 were granted against a limit of 1,000 (gov
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
 from gateway.ledger.barrier import begin, most, place, steps
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
@@ -231,8 +233,7 @@ def _stored(admitting: Admitting, described: "_Described", intent: Receipt, hold
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Described:
+class _Described(msgspec.Struct, frozen=True):
     """What an ask is to the ledger."""
 
     kind: str

@@ -16,8 +16,9 @@ to one batch until its commit). To take operations by something else than their 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
+
+import msgspec
 
 from gateway.ledger.entries import Balance, Entry, Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.journal import Chain
@@ -58,8 +59,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """Where the chain stands: the next record's sequence and the link that it follows."""
 
     sequence: int

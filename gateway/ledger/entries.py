@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.ledger.states import UNFINISHED
 from gateway.ledger.tables import Row, Table
 from gateway.terms.ids import BootId, InstanceId, OperationId
@@ -138,8 +140,7 @@ def _due(stored: Stored, now_unix_us: int) -> bool:
     return stored.look_unix_us is not None and stored.look_unix_us <= now_unix_us
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reads:
+class Reads(msgspec.Struct, frozen=True, kw_only=True):
     """What a unit may look at."""
 
     rows: tuple[KeyedRow, ...] = ()
@@ -153,8 +154,7 @@ class Reads:
     """The balances of what is found may be changed, too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Writes:
+class Writes(msgspec.Struct, frozen=True, kw_only=True):
     """All that a batch changed, to be written and committed as one."""
 
     rows: dict[Table, list[tuple[Row, Row]]]

@@ -8,6 +8,8 @@ rate; what refusals themselves may cost is bounded elsewhere (`gateway.call.deni
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from gateway.ledger import sightings
 from gateway.ledger.book import Book
 from gateway.ledger.entries import KeyedRow, Reads
@@ -23,8 +25,7 @@ _NEVER: Final[Row] = (0, "", 0, "", "", 0)
 """A latch that nothing ever engaged: engaged, operation, when; reset by, why, when."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guarding:
+class Guarding(msgspec.Struct, frozen=True):
     """The guards of one admission at one moment."""
 
     guards: tuple[Guard, ...]

@@ -13,8 +13,9 @@ its record.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Hold
@@ -28,8 +29,7 @@ _OPEN, _PAID, _POSITION = Unit.OPEN.value, Unit.PAID.value, Unit.POSITION.value
 """As the places of holds have them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
+class Lot(msgspec.Struct, frozen=True):
     """What is open, below zero if it is owed, and what it cost."""
 
     quantity: int
@@ -55,8 +55,7 @@ class Lot:
         return _lot(self.quantity, self.cost + fill.worth) if fill.opens and fill.way * self.quantity > 0 else self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fill:
+class _Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an order now and was not before."""
 
     way: int
@@ -67,8 +66,7 @@ class _Fill:
     worth: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
     """What an outcome tells of an order, each with the hold that says what was told before."""
 
     fill: _Fill
@@ -93,8 +91,7 @@ def settled(book: Book, held: Sequence[Hold], plain: tuple[Hold, ...], *, live: 
     return tuple(_charged(book, hold, after, told, lots) for hold, after in zip(held, plain, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
+class _Change(msgspec.Struct, frozen=True, kw_only=True):
     """A lot before and after, and what the operation had done to it before."""
 
     before: Lot

@@ -9,9 +9,10 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
+
+import msgspec
 
 from gateway.ledger.book import Book
 from gateway.ledger.handoff import Handoff
@@ -30,16 +31,14 @@ PATIENCE_S: Final = 5.0
 """Without any commit for so long, what waits is told that nothing can be made durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
+class _Order(msgspec.Struct, frozen=True):
     """A unit of work and who waits for it."""
 
     unit: Callable[[Book], object]
     future: asyncio.Future[object]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
+class _Answered(msgspec.Struct, frozen=True):
     """What came of an order; a failure is raised where it is awaited."""
 
     future: asyncio.Future[object]
