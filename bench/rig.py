@@ -69,22 +69,22 @@ class Report:
 
     def close(self, arguments: Namespace) -> int:
         """Keep the samples, print the table and the closing JSON line. 1 if a bound was missed or a call failed."""
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{self.bench}.raw.json").write_text(json.dumps(self.samples))
         for name, value in self.figures.items():
             print(f"{name:<44}{value:>14g}   {self.must.get(name, '')}")
         for failure in self.failures:
             print(f"MISSED: {failure}")
-        line = json.dumps(
-            {
-                "bench": self.bench,
-                "figures": self.figures,
-                "must": self.must,
-                "ok": not self.failures,
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-            }
-        )
+        told = {
+            "bench": self.bench,
+            "figures": self.figures,
+            "must": self.must,
+            "ok": not self.failures,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        }
+        samples = {name: [round(value, 4) for value in values] for name, values in self.samples.items()}
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{self.bench}.raw.json").write_text(json.dumps(told | {"samples": samples}) + "\n")
+        line = json.dumps(told)
         if arguments.json:
             arguments.json.write_text(line + "\n")
         print(line)
