@@ -59,6 +59,10 @@ class Presence(Protocol):
         """Call `left` when the caller leaves: at once in the loop's next round if it has left already."""
         ...
 
+    async def answer(self, status: int, headers: Pairs, body: bytes) -> None:
+        """Send a whole answer: what `send` makes of its start and its body, without two events between."""
+        ...
+
 
 class Carrier(Protocol):
     """What one version of HTTP does for an exchange."""
@@ -264,6 +268,16 @@ class AsgiExchange:
                 self._end()
             case other:
                 raise ApplicationError(f"{other} is not what comes next")
+
+    async def answer(self, status: int, headers: Pairs, body: bytes) -> None:
+        """See `Presence`; raises OSError when there is nobody to send to."""
+        if self._gone or self._ended:
+            self._noticed = True
+            raise OSError("the caller left, or the answer is complete")
+        if self._head is not None or self._sent_head:
+            raise ApplicationError("a whole answer is not what comes next")
+        self._head = (status, _checked(headers))
+        await self._body(body, more=False)
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         last = not more and not self._trailers

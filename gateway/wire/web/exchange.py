@@ -71,5 +71,14 @@ class Exchange:
     async def whole(self, status: int, headers: Pairs, body: bytes) -> None:
         """Send a complete answer."""
         headers.append((b"content-length", b"%d" % len(body)))
-        await self.start(status, headers)
-        await self.body(b"" if self.head else body)
+        if self.head:
+            body = b""
+        if self.presence is None:
+            await self.start(status, headers)
+            await self.body(body)
+            return
+        self.started = True
+        try:
+            await self.presence.answer(status, headers, body)
+        except OSError:
+            raise CallerLeftError from None
