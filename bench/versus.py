@@ -93,10 +93,11 @@ def compared(asked: Namespace) -> int:
             for _ in range(UNCOUNTED + asked.rounds)
         ][UNCOUNTED:]
     for place, name in enumerate(HEADING):
+        if rounds[0][0][place] == 0:
+            continue  # there is no database
         for which, one in enumerate(("base", "this")):
             report.figure(f"{one}_{name}", (pair[which][place] for pair in rounds))
-        if report.figures[f"base_{name}"]:
-            report.figure(f"ratio_{name}", (pair[1][place] / pair[0][place] for pair in rounds))
+        report.figure(f"ratio_{name}", (pair[1][place] / pair[0][place] for pair in rounds))
     return report.close(asked)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.ledger.barrier import begin, most, place, steps
 from gateway.ledger.book import Book
-from gateway.ledger.entries import Balance, Hold, Owner, Reads, Stored
+from gateway.ledger.entries import NOTHING, Balance, Hold, Owner, Reads, Stored
 from gateway.ledger.guards import Guarding
 from gateway.ledger.halts import engaged, halt_refusal
 from gateway.ledger.journal import Diary
@@ -25,8 +25,6 @@ from gateway.terms.operations import Admission, Claim, Operation, OperationKey, 
 from gateway.terms.verdict import Kind, Refusal
 
 FIRST_FENCE: Final = 1
-
-_NOTHING: Final = Balance(0, 0)
 
 _SIGNED_NAMES: Final = {Unit.EXPOSURE: "exposure", Unit.POSITION: "position"}
 _COUNTED: Final = frozenset({Unit.TRADED, Unit.FILLED})
@@ -108,7 +106,7 @@ class Admitting:
             amount = claim.amount
             if amount == 0 and claim.unit in SIGNED:
                 continue
-            held, spent = _NOTHING if claim.window in OWN else book.balance(at)
+            held, spent = NOTHING if claim.window in OWN else book.balance(at)
             taken = _taken(claim.unit, held, spent)
             limit = LONG_MAX if claim.passes else claim.limit
             left = limit - taken

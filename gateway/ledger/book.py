@@ -1,11 +1,12 @@
 """The ledger as one unit of work sees it, whatever keeps its tables.
 
-Every rule of the ledger is written once, as a *unit*: a frozen value that says what it `reads` and that is called with
-a `Book`. Units run one after the other; each changes all or nothing, and everything that a batch of them changed is
+Every rule of the ledger is written once, as a *unit*: a value that says what it `reads` and that is called with a
+`Book`. Units run one after the other; each changes all or nothing, and everything that a batch of them changed is
 written and committed together. The book is memory: what a unit looks at comes from the backend's `Source`, what it
-changes is kept until the backend takes `writes`. SQLite's source runs a statement for each first look, inside of the
-one writer's transaction. PostgreSQL's has what the whole batch `reads` beforehand: remembered and looked at again when
-it is written, or locked and fetched in one statement; `UnreadError` tells a unit that looks at something else.
+changes is kept until the backend takes `writes`. SQLite's source remembers what the one writer wrote last, and runs a
+statement inside of its transaction for a first look at anything else. PostgreSQL's has what the whole batch `reads`
+beforehand: remembered and looked at again when it is written, or locked and fetched in one statement; `UnreadError`
+tells a unit that looks at something else.
 
 To add something that rules look at by a key (a rate, a latch, a baseline): an entry in `tables.py`, its CREATE TABLE in
 `sqlite_schema.py` and `postgres_schema.py`, there also its `_same`, and its keys in the unit's `Reads.rows`, or in
@@ -16,11 +17,11 @@ to one batch until its commit). To take operations by something else than their 
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from gateway.ledger.entries import Balance, Entry, Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
+from gateway.ledger.entries import NOTHING, Balance, Entry, Hold, KeyedRow, LastBoot, Reads, Search, Stored, Writes
 from gateway.ledger.journal import Chain
 from gateway.ledger.tables import BALANCES, Row, Table
 from gateway.terms.ids import OperationId
@@ -159,7 +160,7 @@ class Book:
         if isinstance(row, Balance):
             return row
         if row is None:
-            return _NOTHING
+            return NOTHING
         read = self._rows[BALANCES, place] = _balance(row)
         return read
 
@@ -229,9 +230,6 @@ class Book:
         else:
             self._done.append(lambda: memory.pop(key))
         memory[key] = value
-
-
-_NOTHING: Final = Balance(0, 0)
 
 
 def _balance(row: Row) -> Balance:

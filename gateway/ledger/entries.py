@@ -1,7 +1,7 @@
 """What the ledger's tables hold, as values, and what a unit of work says that it will read of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,10 @@ class Balance(NamedTuple):
 
     held: int
     spent: int
+
+
+NOTHING: Final = Balance(0, 0)
+"""Where there is no row."""
 
 
 class Owner(NamedTuple):

@@ -71,7 +71,7 @@ async def listed(connection: Connection, page: Page) -> tuple[Overview, ...]:
 async def overview(connection: Connection, operation: OperationId) -> Overview | None:
     """One operation, with what it holds."""
     row = await connection.fetchrow(_BY_ID, operation)
-    return None if row is None else rows.overview(cast("Row", tuple(row)))
+    return None if row is None else rows.overview(cast("Row", tuple(row)), whole=True)
 
 
 async def record(connection: Connection, receipt: Receipt) -> bytes | None:

@@ -266,7 +266,6 @@ CREATE VIEW holds AS
            (hold ->> 3)::bigint AS amount, (hold ->> 4)::bigint AS charged, hold ->> 5 AS state
     FROM operations, json_array_elements(operations.holds::json) AS hold
 """,
-    "DELETE FROM balances WHERE time_window IN ('bought', 'sold')",
 )
 """See `sqlite_schema`. An older gateway that still runs cannot write its holds any more: it refuses what would need
 them, instead of writing what nobody would give back.

@@ -110,8 +110,8 @@ def read_holds(text: str) -> tuple[Hold, ...]:
     )
 
 
-def overview(row: Row) -> Overview:
-    """The same for operators."""
+def overview(row: Row, *, whole: bool = False) -> Overview:
+    """The same for operators; only the whole has what it holds."""
     one = stored(row)
     return Overview(
         operation=one.operation,
@@ -123,7 +123,7 @@ def overview(row: Row) -> Overview:
         looks=one.looks,
         look_unix_us=one.look_unix_us,
         fence=one.fence,
-        held=tuple(sorted(map(_held, one.holds), key=_place)),
+        held=tuple(map(_held, sorted(one.holds))) if whole else (),
         similar=one.care.similar,
     )
 
@@ -163,10 +163,6 @@ def _holds_text(holds: tuple[Hold, ...]) -> str:
 def _held(hold: Hold) -> Held:
     scope, unit, window = map(str, hold.place)
     return Held(scope=scope, unit=Unit(unit), window=window, amount=hold.amount, charged=hold.charged, state=hold.state)
-
-
-def _place(held: Held) -> tuple[str, str, str]:
-    return held.scope, held.unit, held.window
 
 
 def _similar(text: str) -> tuple[Similar, ...]:

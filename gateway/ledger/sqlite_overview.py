@@ -83,7 +83,7 @@ def listed(reader: sqlite3.Connection, page: Page) -> tuple[Overview, ...]:
 def overview(reader: sqlite3.Connection, operation: OperationId) -> Overview | None:
     """One operation, with what it holds."""
     row = reader.execute(BY_ID, (operation,)).fetchone()
-    return None if row is None else rows.overview(row)
+    return None if row is None else rows.overview(row, whole=True)
 
 
 def record(reader: sqlite3.Connection, receipt: Receipt) -> bytes | None:

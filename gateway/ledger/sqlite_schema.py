@@ -207,7 +207,6 @@ CREATE VIEW holds AS
            hold.value ->> 3 AS amount, hold.value ->> 4 AS charged, hold.value ->> 5 AS state
     FROM operations, json_each(operations.holds) AS hold
 """,
-    "DELETE FROM balances WHERE time_window IN ('bought', 'sold')",
 )
 """What an operation holds is a JSON array of its own row, and no rows beside it: it is written whenever the row is, and
 an order's fifteen amounts cost fifteen rows twice. `holds` shows them as rows to who reads.

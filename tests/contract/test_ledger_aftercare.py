@@ -1,17 +1,11 @@
 """Aftercare and oversight on every backend: leases, fences, findings, switches, and what operators see."""
 
 import asyncio
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import NOON_US, OPERATOR, PLACE_ORDER, act, chat_ask, claim, rooms, tool_ask
-from test_ledger_contract import BACKENDS
 
 from gateway.ledger.halts import Setting
 from gateway.terms.aftercare import Room
@@ -23,19 +17,6 @@ from gateway.terms.overview import Halt, Page
 NOBODY_KNOWS = Failure(reason="upstream.timeout", message="No reply came.")
 NO = Failure(reason="venue.order_canceled", message="It ended.")
 SECOND_US = 1_000_000
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 async def doubted(desk, look_us=NOON_US + SECOND_US, **wanted):

@@ -1,17 +1,11 @@
-"""What every ledger does, whatever keeps its tables. A backend is added by one more entry of `BACKENDS`."""
+"""What every ledger does, whatever keeps its tables. `made_desks.BACKENDS` names them."""
 
 import asyncio
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import CALLER, chat_ask, claim, evidence, other_caller, rooms, tool_ask
-from made_desks import PostgresDesk, SqliteDesk
 
 from gateway.audit.chain import leaf_hash
 from gateway.ledger.admission import AdmissionError
@@ -24,25 +18,6 @@ from gateway.terms.verdict import Kind, Refusal
 
 NO = Failure(reason="venue.rejected", message="The venue said no.")
 NOBODY_KNOWS = Failure(reason="upstream.timeout", message="No reply came.")
-
-
-BACKENDS = {
-    "sqlite": lambda request: SqliteDesk(request.getfixturevalue("tmp_path") / "ledger.db"),
-    "postgres": lambda request: PostgresDesk(request.getfixturevalue("postgres_url")),
-}
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 async def restart(desk):

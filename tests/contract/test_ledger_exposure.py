@@ -5,7 +5,6 @@ also be found from the records alone, so every test ends with adding up again.
 """
 
 import asyncio
-import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -17,13 +16,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_accounts import BUY, LONG_ONLY, LOST, NO, PRICE, SELL, SHORTS, Account, came_to, reason_of
 from made_calls import act, claim, rooms
 from made_desks import PostgresDesk, SqliteDesk
-from test_ledger_contract import BACKENDS
 
 from gateway.terms.limits import Scopes
 from gateway.terms.money import MICRO, NANO, Unit
@@ -32,19 +27,6 @@ from gateway.terms.operations import Reservation, Succeeded
 SCOPES = ("tenant:acme", "account:paper/main", "agent:trader")
 TEN = replace(LONG_ONLY, exposure_max=10**9 * MICRO, agent_exposure_max=10 * PRICE)
 """An agent that may have ten shares at the price, on an account without a limit that binds."""
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 def exposures(desk, *scopes):

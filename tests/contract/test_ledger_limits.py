@@ -4,19 +4,13 @@ Each is checked in the transaction that admits, and a refused admission changes 
 """
 
 import asyncio
-import sys
 from collections import Counter
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import act, claim, rooms, tool_ask
-from test_ledger_contract import BACKENDS
 
 from gateway.ledger import sightings
 from gateway.terms.gcra import Pace
@@ -40,19 +34,6 @@ def barred(amount, limit=1_000, barrier=HALF, scope="agent:trader", unit=Unit.EX
     return msgspec.structs.replace(
         claim(scope=scope, unit=unit, window="total", limit=limit, amount=amount), barrier=barrier
     )
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 def guards_stored(desk):

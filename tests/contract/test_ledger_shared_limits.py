@@ -6,20 +6,15 @@ instances on one PostgreSQL; the models are naive lists of all that ever happene
 
 import asyncio
 import struct
-import sys
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import StillClock, act, claim
 from made_desks import PostgresDesk, SqliteDesk
 

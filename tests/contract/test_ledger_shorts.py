@@ -4,7 +4,6 @@ Table 5.3 of the governance study: every sent order is in the calculation at onc
 """
 
 import asyncio
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -14,30 +13,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_accounts import BUY, LOST, NO, PRICE, SELL, SHORTS, Account, came_to, reason_of
 from made_calls import act, rooms
 from made_desks import SqliteDesk
-from test_ledger_contract import BACKENDS
 
 from gateway.terms.limits import BarrierLimit, Scopes
 from gateway.terms.money import NANO, Unit
 from gateway.terms.operations import Reservation, Succeeded
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 async def looked_for(desk):

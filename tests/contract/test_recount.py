@@ -7,18 +7,12 @@ record and the whole chain after it.
 import asyncio
 import json
 import sqlite3
-import sys
 from contextlib import aclosing, closing
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import claim
-from made_desks import PostgresDesk, problems
+from made_desks import BACKENDS, PostgresDesk, problems
 from made_stories import DAY, HOUR, MONTH, number, place, recounted, rewrite, tell_every_story, write
-from test_ledger_contract import BACKENDS
 from whole import RESTING_BUY, agent, budget, world
 from written_holds import writable
 

@@ -1,19 +1,12 @@
 """The recovery over every ledger: an upstream that does not answer keeps nothing but what is asked of itself."""
 
 import asyncio
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 import msgspec
-import pytest
-from whole import Log, eventually
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "ledger"))
-
 from made_calls import NOON_US, PLACE_ORDER, claim, rooms, tool_ask
-from test_ledger_contract import BACKENDS
+from whole import Log, eventually
 
 from gateway.call import recover
 from gateway.call.changes import Changes
@@ -29,19 +22,6 @@ SECOND_US = 1_000_000
 ENDED = Failed(failure=Failure(reason="venue.order_canceled", message="It ended."))
 SILENCE = NotYet(failure=Failure(reason="venue.no_look_up", message="It did not answer."))
 MANY = 60
-
-
-@pytest.fixture(params=BACKENDS)
-def closed_desk(request):
-    return BACKENDS[request.param](request)
-
-
-@pytest.fixture
-async def desk(closed_desk):
-    async with closed_desk.open():
-        yield closed_desk
-    assert closed_desk.verified().ok
-    assert closed_desk.checked() == ()
 
 
 @dataclass

@@ -71,6 +71,13 @@ class PostgresDesk(SeenDesk):
         return (*added, *problems(apart(lambda: recount(Database(self.path)))))
 
 
+BACKENDS = {
+    "sqlite": lambda request: SqliteDesk(request.getfixturevalue("tmp_path") / "ledger.db"),
+    "postgres": lambda request: PostgresDesk(request.getfixturevalue("postgres_url")),
+}
+"""A backend is added by one more entry."""
+
+
 def problems(told):
     """Why what was added up again from the records is not what the ledger says; nothing if it is."""
     found = [*told.differences, *told.untold]
