@@ -17,7 +17,7 @@ from gateway.ledger.halts import engaged, halt_refusal
 from gateway.ledger.journal import Diary
 from gateway.ledger.repeats import repeat_of
 from gateway.ledger.states import Event, following
-from gateway.ledger.tables import BALANCES, HALTS
+from gateway.ledger.tables import BALANCES, BARRIERS, HALTS
 from gateway.terms.asks import Ask, ChatAsk, CountAsk, ToolAsk
 from gateway.terms.ids import RuleId
 from gateway.terms.money import LONG_MAX, OWN, SIGNED, Unit
@@ -37,7 +37,7 @@ class AdmissionError(Exception):
 class Admitting:
     """The unit of work that admits."""
 
-    __slots__ = ("_described", "_guarding", "_places", "admission", "diary", "now_unix_us")
+    __slots__ = ("_described", "_guarding", "_places", "_steps", "admission", "diary", "now_unix_us")
 
     def __init__(self, admission: Admission, now_unix_us: int, diary: Diary) -> None:
         """Raises `AdmissionError` for an ask that needs no reservation."""
@@ -47,6 +47,7 @@ class Admitting:
         self._described = _described(admission.permit.ask)
         self._guarding = Guarding(admission.guards, admission.operation, now_unix_us)
         self._places = tuple(map(place, admission.claims))
+        self._steps = tuple(map(steps, admission.claims))
 
     def reads(self) -> Reads:
         """The key, the switches of all its scopes, the balances and barriers of its claims, and its guards."""
@@ -56,7 +57,7 @@ class Admitting:
             watched=tuple((HALTS, (scope,)) for scope in admission.care.halts),
             rows=(
                 *((BALANCES, at) for at in self._places if at[2] not in OWN),
-                *(step for claim in admission.claims for step in steps(claim)),
+                *((BARRIERS, step.key) for of_claim in self._steps for step in of_claim),
                 *self._guarding.rows(),
             ),
         )
@@ -68,13 +69,17 @@ class Admitting:
             return verdict
         admission = self.admission
         holds = []
-        for claim, at in zip(admission.claims, self._places, strict=True):
-            holds.append(Hold(at, claim.amount))
-            if claim.window in OWN:
+        for claim, at, steps_ in zip(admission.claims, self._places, self._steps, strict=True):
+            amount = claim.amount
+            holds.append(Hold(at, amount))
+            if at[2] in OWN:
                 continue
-            held, spent = book.balance(at)
-            begin(book, claim, _taken(claim.unit, held, spent), self.now_unix_us)
-            book.put(BALANCES, at, Balance(held + claim.amount, spent))
+            balance = book.balance(at)
+            held, spent = balance
+            if steps_:
+                begin(book, steps_, _taken(claim.unit, held, spent), self.now_unix_us)
+            if amount or balance is NOTHING:  # every hold has a row, also one of nothing
+                book.put(BALANCES, at, Balance(held + amount, spent))
         intent = book.append(admission.record)
         book.add(_stored(self, self._described, intent, tuple(holds)))
         self._guarding.count(book, self.diary)

@@ -3,10 +3,10 @@
 Every rule of the ledger is written once, as a *unit*: a value that says what it `reads` and that is called with a
 `Book`. Units run one after the other; each changes all or nothing, and everything that a batch of them changed is
 written and committed together. The book is memory: what a unit looks at comes from the backend's `Source`, what it
-changes is kept until the backend takes `writes`. SQLite's source remembers what the one writer wrote last, and runs a
-statement inside of its transaction for a first look at anything else. PostgreSQL's has what the whole batch `reads`
-beforehand: remembered and looked at again when it is written, or locked and fetched in one statement; `UnreadError`
-tells a unit that looks at something else.
+changes is kept until the backend takes `writes`. SQLite's source runs a statement inside of the one writer's
+transaction for a first look at anything, and the book remembers its rows. PostgreSQL's source has what the whole batch
+`reads` beforehand: remembered and looked at again when it is written, or locked and fetched in one statement;
+`UnreadError` tells a unit that looks at something else.
 
 To add something that rules look at by a key (a rate, a latch, a baseline): an entry in `tables.py`, its CREATE TABLE in
 `sqlite_schema.py` and `postgres_schema.py`, there also its `_same`, and its keys in the unit's `Reads.rows`, or in
@@ -16,8 +16,7 @@ to one batch until its commit). To take operations by something else than their 
 `states.following`. Every change needs a record: `Book.append`.
 """
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -30,6 +29,13 @@ from gateway.terms.operations import OperationKey, Receipt
 Answer_co = TypeVar("Answer_co", covariant=True)
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
+
+_ABSENT: Final = object()
+"""What a memory had at a key where it had nothing."""
+
+
+ROWS_MAX: Final = 4_096
+"""Of rows that are remembered."""
 
 
 class UnreadError(Exception):
@@ -83,12 +89,14 @@ class Book:
     """One batch at a time: `begin_batch`, then `begin_unit` and a unit for each, then `writes`."""
 
     __slots__ = (
-        "_added", "_before", "_begins", "_changed", "_done", "_keys", "_operations", "_puts", "_records", "_rows",
-        "_source", "chain", "head",
+        "_added", "_alone", "_before", "_begins", "_changed", "_done", "_keys", "_operations", "_puts", "_records",
+        "_rows", "_source", "chain", "head",
     )  # fmt: skip
 
-    def __init__(self, source: Source, chain: Chain, head: Head) -> None:
+    def __init__(self, source: Source, chain: Chain, head: Head, *, alone: bool = False) -> None:
+        """`alone`: nobody else writes the tables, so what was looked at stays true from batch to batch."""
         self.chain = chain
+        self._alone = alone
         self.head = head
         self._source = source
         self._rows: dict[KeyedRow, Row | None] = {}
@@ -100,15 +108,22 @@ class Book:
         self._records: list[Entry] = []
         self._begins = False
         self._before = (head, 0)
-        self._done: list[Callable[[], object]] = []
+        self._done: list[tuple[dict[Any, Any], object, object]] = []
+        """What the unit changed: a memory, a key, and what was there before."""
 
     def begin_batch(self) -> None:
-        """Forget everything but the head: nothing that was read before counts."""
-        for memory in (self._rows, self._operations, self._keys, self._puts, self._added, self._changed):
+        """Forget everything but the head: nothing that was read before counts, but rows that are its own alone."""
+        for memory in (self._operations, self._keys, self._puts, self._added, self._changed):
             memory.clear()
+        if not self._alone or len(self._rows) > ROWS_MAX:
+            self._rows.clear()
         self._records = []
         self._begins = False
         self.begin_unit()
+
+    def forget(self) -> None:
+        """The batch was rolled back, or may have been: look at everything again."""
+        self._rows.clear()
 
     def begin_unit(self) -> None:
         """From here on `undo` undoes."""
@@ -118,7 +133,11 @@ class Book:
     def undo(self) -> None:
         """Everything since `begin_unit` did not happen."""
         while self._done:
-            self._done.pop()()
+            memory, key, before = self._done.pop()
+            if before is _ABSENT:
+                del memory[key]
+            else:
+                memory[key] = before
         self.head, records = self._before
         del self._records[records:]
 
@@ -149,20 +168,20 @@ class Book:
 
     def put(self, table: Table, key: Row, values: Row) -> None:
         """Make these the values of a row."""
-        place, before = (table, key), self.get(table, key)
-        self._done.append(lambda: self._rows.__setitem__(place, before))
-        self._rows[place] = values
+        place, known = (table, key), self._rows
+        self._done.append((known, place, known[place] if place in known else self.get(table, key)))
+        known[place] = values
         self._puts[place] = None
 
     def balance(self, place: Row) -> Balance:
         """The balance of a place; nothing held and nothing spent where there is no row yet."""
-        row = self.get(BALANCES, place)
-        if isinstance(row, Balance):
-            return row
+        at = (BALANCES, place)
+        row = self._rows[at] if at in self._rows else self.get(BALANCES, place)
         if row is None:
             return NOTHING
-        read = self._rows[BALANCES, place] = _balance(row)
-        return read
+        if not isinstance(row, Balance):
+            row = self._rows[at] = _balance(row)
+        return row
 
     def keyed(self, key: OperationKey) -> Stored | None:
         """The operation that has this idempotency key."""
@@ -194,12 +213,14 @@ class Book:
         self._set(self._added, name, None)
 
     def change(self, before: Stored, after: Stored, holds: tuple[Hold, ...] = ()) -> None:
-        """Write what an operation became, with those of its holds that changed.
+        """Write what an operation became, with those of its holds that changed, in their order.
 
         Its state, result, failure, outcome, lease, owner, fence and holds can change.
         """
         name = before.operation.id
-        if holds:
+        if len(holds) == len(before.holds):
+            after = after._replace(holds=holds)
+        elif holds:
             changed = {hold.place: hold for hold in holds}
             after = after._replace(holds=tuple(changed.get(hold.place, hold) for hold in before.holds))
         self._set(self._operations, name, after)
@@ -224,11 +245,7 @@ class Book:
         self.head = Head(0, link)
 
     def _set(self, memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-        if key in memory:
-            before = memory[key]
-            self._done.append(lambda: memory.__setitem__(key, before))
-        else:
-            self._done.append(lambda: memory.pop(key))
+        self._done.append((memory, key, memory.get(key, _ABSENT)))
         memory[key] = value
 
 

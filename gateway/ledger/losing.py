@@ -74,7 +74,7 @@ class Losing:
         receipt = book.append(self.diary.lost(before.operation, state))
         operation = replace(before.operation, state=state, failure=_CHARGED, outcome=receipt)
         held = before.held
-        changed = tuple(charged(held, {}, as_held=True))
+        changed = charged(held, [hold.amount for hold in held])
         move(book, held, changed)
         book.change(before, before._replace(operation=operation, fence=before.fence + 1), changed)
 

@@ -19,8 +19,8 @@ import msgspec
 
 from gateway.ledger.book import Book
 from gateway.ledger.entries import Hold
-from gateway.ledger.tables import Row
-from gateway.terms.money import BOUGHT, SOLD, Unit
+from gateway.ledger.tables import Row, Value
+from gateway.terms.money import BOUGHT, OWN, SOLD, Unit
 
 _WAYS: Final = {BOUGHT: 1, SOLD: -1}
 
@@ -79,8 +79,8 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     open_quantity: int
 
 
-def settled(book: Book, held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> tuple[Hold, ...]:
-    """`plain`, which charges each unit the same everywhere, with what the lots make of it; as it is without lots.
+def settled(book: Book, held: Sequence[Hold], plain: list[int], *, live: bool) -> list[int]:
+    """What is charged in the place of each hold: `plain`, which charges each unit the same everywhere, without lots.
 
     `live`: the order may have an open rest, which is what of its exposure is not paid.
     """
@@ -88,12 +88,14 @@ def settled(book: Book, held: Sequence[Hold], plain: tuple[Hold, ...], *, live: 
     if told is None:
         return plain
     lots = _lots(book, held, told)
-    return tuple(_charged(book, hold, after, told, lots) for hold, after in zip(held, plain, strict=True))
+    return [_charged(book, hold, charge, told, lots) for hold, charge in zip(held, plain, strict=True)]
 
 
 class _Change(msgspec.Struct, frozen=True, kw_only=True):
     """A lot before and after, and what the operation had done to it before."""
 
+    window: Value
+    """Of its balances: its account's."""
     before: Lot
     after: Lot
     mine: Lot
@@ -109,78 +111,87 @@ class _Change(msgspec.Struct, frozen=True, kw_only=True):
         return self.after.cost - self.before.cost
 
 
-def _told(held: Sequence[Hold], plain: tuple[Hold, ...], *, live: bool) -> _Told | None:
-    places = {hold.place: (hold, after) for hold, after in zip(held, plain, strict=True)}
-    exposures = [after for (_, unit, _), (_, after) in places.items() if unit == _EXPOSURE]
-    found = [place for place in places if place[1] == _FILLED and place[2] in _WAYS]
-    if len(found) != 1 or not exposures:
+def _told(held: Sequence[Hold], plain: list[int], *, live: bool) -> _Told | None:
+    own: dict[Row, tuple[Hold, int]] = {}
+    exposed = opens = False
+    exposure = position = 0
+    for hold, charge in zip(held, plain, strict=True):
+        _, unit, window = hold.place
+        if window in OWN:
+            own[hold.place] = (hold, charge)
+        elif unit == _EXPOSURE:
+            exposed, opens, exposure = True, opens or hold.amount > 0, max(exposure, charge)
+        elif unit == _POSITION:
+            position = max(position, charge)
+    found = [place for place in own if place[1] == _FILLED]
+    if len(found) != 1 or not exposed:
         return None
     [(scope, _, window)] = found
-    (filled_hold, filled), (paid_hold, paid) = places[found[0]], places[scope, _PAID, window]
-    opens = any(hold.amount for hold in exposures)
-    exposure = max(0, *(hold.charged for hold in exposures)) if opens else 0
-    worth = min(paid.charged if live else exposure, exposure) if filled.charged else 0
-    positions = (after.charged for (_, unit, _), (_, after) in places.items() if unit == _POSITION)
-    bought = max(positions, default=0) if window == BOUGHT else 0
+    (filled_hold, filled), (paid_hold, paid) = own[found[0]], own[scope, _PAID, window]
+    if not opens:
+        exposure = 0
+    worth = min(paid if live else exposure, exposure) if filled else 0
+    bought = position if window == BOUGHT else 0
     return _Told(
         account=str(scope),
         fill=_Fill(
             way=_WAYS[str(window)],
             opens=opens,
-            quantity=filled.charged - filled_hold.charged,
+            quantity=filled - filled_hold.charged,
             worth=worth - paid_hold.charged,
         ),
         filled_before=filled_hold.charged,
         paid=worth,
         open_worth=exposure - worth if live else 0,
-        open_worth_before=places[scope, _OPEN, window][0].charged,
-        open_quantity=max(0, bought - filled.charged),
+        open_worth_before=own[scope, _OPEN, window][0].charged,
+        open_quantity=max(0, bought - filled),
     )
 
 
-def _lots(book: Book, held: Sequence[Hold], told: _Told) -> dict[Row, _Change]:
-    """By scope and window, what becomes of each lot."""
+def _lots(book: Book, held: Sequence[Hold], told: _Told) -> dict[str, _Change]:
+    """By scope, what becomes of each lot."""
     quantities = {(hold.place[0], hold.place[2]): hold for hold in held if hold.place[1] == _POSITION}
-    lots: dict[Row, _Change] = {}
+    lots: dict[str, _Change] = {}
     for hold in held:
         if hold.place[1] != _BOOK:
             continue
-        quantity = quantities[hold.place[0], hold.place[2]]
+        scope, _, window = hold.place
+        quantity = quantities[scope, window]
         before = Lot(book.balance(quantity.place).spent, book.balance(hold.place).spent)
         mine = Lot(quantity.charged, hold.charged)
         if told.fill.quantity < 0:
             after = before.without(mine, -told.fill.quantity, told.filled_before)
         else:
             after = before.after(told.fill)
-        lots[hold.place[0], hold.place[2]] = _Change(before=before, after=after, mine=mine)
+        lots[str(scope)] = _Change(window=window, before=before, after=after, mine=mine)
     return lots
 
 
-def _charged(book: Book, hold: Hold, plain: Hold, told: _Told, lots: dict[Row, _Change]) -> Hold:
+def _charged(book: Book, hold: Hold, plain: int, told: _Told, lots: dict[str, _Change]) -> int:
     scope, unit, window = hold.place
-    if unit == _BOOK:
-        charged = hold.charged + lots[scope, window].added
-    elif unit == _PAID:
-        charged = told.paid
-    elif unit == _OPEN:
-        charged = told.open_worth
-    elif unit == _POSITION:
-        lot = lots.get((scope, window))
-        charged = _of(lots, told, str(scope)).quantity + told.open_quantity if lot is None else lot.quantity
-    elif unit == _EXPOSURE:
+    if unit == _POSITION:
+        lot = lots.get(str(scope))
+        if lot is not None and lot.window == window:
+            return lot.quantity
+        return _of(lots, told, str(scope)).quantity + told.open_quantity
+    if unit == _EXPOSURE:
         spent = book.balance(hold.place).spent
         added = _of(lots, told, str(scope) + "/").added + told.open_worth - told.open_worth_before
         # A balance below zero is one that an older gateway left, which gave back what was never taken.
-        charged = hold.charged + max(0, max(0, spent) + added) - spent
-    else:
-        return plain
-    return Hold(hold.place, hold.amount, charged, "settled" if charged else "released")
+        return hold.charged + max(0, max(0, spent) + added) - spent
+    if unit == _BOOK:
+        return hold.charged + lots[str(scope)].added
+    if unit == _PAID:
+        return told.paid
+    return told.open_worth if unit == _OPEN else plain
 
 
-def _of(lots: dict[Row, _Change], told: _Told, scope: str) -> _Change:
+def _of(lots: dict[str, _Change], told: _Told, scope: str) -> _Change:
     """The lot of a scope; the account's for one without lots of its own."""
-    by_scope = {str(place): lot for (place, _), lot in lots.items()}
-    return next((lot for place, lot in by_scope.items() if place.startswith(scope)), by_scope[told.account])
+    for place, lot in lots.items():
+        if place.startswith(scope):
+            return lot
+    return lots[told.account]
 
 
 def _lot(quantity: int, cost: int) -> Lot:

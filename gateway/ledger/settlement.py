@@ -1,7 +1,6 @@
 """The second commit of an operation: outcome, charges and record become durable together."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ from gateway.ledger.book import Book
 from gateway.ledger.entries import Balance, Hold, Reads, Stored
 from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
-from gateway.ledger.tables import BALANCES
+from gateway.ledger.tables import BALANCES, Value
 from gateway.terms.faults import AlreadySettledError, LedgerUnavailableError, SettlementError
 from gateway.terms.money import LONG_MAX, OWN, SIGNED
 from gateway.terms.operations import (
@@ -29,14 +28,11 @@ from gateway.terms.operations import (
     Unknown,
 )
 
-_BOOKED: Final = ("scope", "unit", "window", "charged")
-
 AT_ONCE: Final = 0
 """Before every moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settling:
+class Settling(msgspec.Struct, frozen=True):
     """The unit of work that settles."""
 
     settlement: Settlement
@@ -103,9 +99,9 @@ def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[S
         raise AlreadySettledError(f"the operation {reservation.operation} is settled: {error}") from error
 
 
-def charges_of(outcome: Outcome) -> dict[str, int]:
+def charges_of(outcome: Outcome) -> dict[Value, int]:
     """The charges by unit. Only what is signed can be charged negatively: a sale gives back what a purchase took."""
-    charges: dict[str, int] = {}
+    charges: dict[Value, int] = {}
     if isinstance(outcome, Succeeded | Failed):
         for unit, amount in outcome.charges:
             if unit in charges:
@@ -114,6 +110,15 @@ def charges_of(outcome: Outcome) -> dict[str, int]:
                 raise SettlementError(f"{amount} {unit} cannot be charged: only exposure and position are given back")
             charges[unit] = amount
     return charges
+
+
+class _Booked(msgspec.Struct, frozen=True):
+    """What a record says of a hold that is not charged as its unit alone would be."""
+
+    scope: Value
+    unit: Value
+    window: Value
+    charged: int
 
 
 class Charged(NamedTuple):
@@ -125,12 +130,13 @@ class Charged(NamedTuple):
 
 def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, record: bytes) -> Charged:
     """What an outcome charges in the place of each hold; the record then tells all that its charges alone do not."""
-    plain = tuple(charged(held, charges_of(outcome), as_held=isinstance(outcome, Succeeded)))
-    holds = lots.settled(book, held, plain, live=isinstance(outcome, Succeeded) and outcome.live)
+    plain = by_unit(held, charges_of(outcome), as_held=isinstance(outcome, Succeeded))
+    told = lots.settled(book, held, plain, live=isinstance(outcome, Succeeded) and outcome.live)
+    holds = charged(held, told)
     booked = [
-        dict(zip(_BOOKED, (*hold.place, hold.charged), strict=True))
-        for hold, by_unit in zip(holds, plain, strict=True)
-        if hold.charged != by_unit.charged
+        _Booked(at[0], at[1], at[2], charge)
+        for (at, _, _, _), charge, plainly in zip(held, told, plain, strict=True)
+        if charge != plainly
     ]
     if not booked:
         return Charged(holds, record)
@@ -138,11 +144,19 @@ def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, reco
     return Charged(holds, record[:-1] + b',"booked":' + msgspec.json.encode(booked) + b"}")
 
 
-def charged(held: Sequence[Hold], charges: Mapping[str, int], *, as_held: bool) -> Iterator[Hold]:
-    """The charges in the place of what was held; without one, the held amount (`as_held`) or nothing."""
-    for at, amount, *_ in held:
-        charged = charges.get(str(at[1]), amount if as_held else 0)
-        yield Hold(at, amount, charged, "settled" if charged else "released")
+def by_unit(held: Sequence[Hold], charges: Mapping[Value, int], *, as_held: bool) -> list[int]:
+    """What each unit is charged; without a charge, the held amount (`as_held`) or nothing."""
+    return [charges.get(at[1], amount if as_held else 0) for at, amount, _, _ in held]
+
+
+def charged(held: Sequence[Hold], charges: Sequence[int]) -> tuple[Hold, ...]:
+    """The charges in the place of what was held."""
+    return tuple(
+        [
+            Hold(at, amount, charge, "settled" if charge else "released")
+            for (at, amount, _, _), charge in zip(held, charges, strict=True)
+        ]
+    )
 
 
 def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
@@ -158,4 +172,5 @@ def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
             raise LedgerUnavailableError(f"the balance {at} is wrong: run `gateway ledger check`")
         if abs(spent) > LONG_MAX:
             raise LedgerUnavailableError(f"the balance {at} would pass 64 bits: nothing was charged")
-        book.put(BALANCES, at, Balance(still_held, spent))
+        if still_held != was_held or spent != was_spent:
+            book.put(BALANCES, at, Balance(still_held, spent))

@@ -83,7 +83,7 @@ class SqliteLedger(WrittenLedger):
             undoing.callback(connection.close)
             try:
                 source = SqliteSource(connection, self._chain)
-                book = Book(source, self._chain, Head(0, NOTHING_BEFORE))
+                book = Book(source, self._chain, Head(0, NOTHING_BEFORE), alone=True)
                 receipt = _begun(book, source, self._diary, self._clock.unix_us())
                 reader = open_for_reading(self._path)
             except (BootRepeatedError, sqlite3.Error) as error:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Final, cast
 
 from gateway.ledger import rows
-from gateway.ledger.entries import KeyedRow, LastBoot, Search, Stored, Writes
+from gateway.ledger.entries import LastBoot, Search, Stored, Writes
 from gateway.ledger.journal import Chain
 from gateway.ledger.life import BootRepeatedError
 from gateway.ledger.tables import Row, Table
@@ -36,31 +36,28 @@ _BEGIN_BOOT: Final = "INSERT INTO boots (instance, boot) VALUES (?, ?)"
 
 
 MEMORY_MAX: Final = 4_096
-"""Rows, and operations that go on, of which the last state is remembered."""
+"""Operations that go on, of which the last state is remembered."""
 
 
 class SqliteSource:
-    """See `Source`. Only one process writes the file, so what it committed last is so until it writes again."""
+    """See `Source`. Only one process writes the file: an open operation is as it wrote it last."""
 
-    __slots__ = ("_chain", "_last_open", "_last_rows", "_number", "connection")
+    __slots__ = ("_chain", "_last_open", "_number", "connection")
 
     def __init__(self, connection: sqlite3.Connection, chain: Chain) -> None:
         self.connection = connection
         self._chain = chain
         self._number = int(connection.execute(_NUMBER).fetchone()[0])
-        self._last_rows: dict[KeyedRow, Row] = {}
         self._last_open: dict[OperationId, Stored] = {}
 
     def begin(self) -> None:
         """Open the transaction."""
         self.connection.execute("BEGIN IMMEDIATE")
-        for memory in (self._last_rows, self._last_open):
-            if len(memory) > MEMORY_MAX:
-                memory.clear()
+        if len(self._last_open) > MEMORY_MAX:
+            self._last_open.clear()
 
     def forget(self) -> None:
         """What was written was rolled back, or may have been: look at everything again."""
-        self._last_rows.clear()
         self._last_open.clear()
 
     def write(self, writes: Writes) -> None:
@@ -70,7 +67,6 @@ class SqliteSource:
             self.connection.execute(_BEGIN_BOOT, (chain.instance, chain.boot))
         for table, changed in writes.rows.items():
             execute_many(_put(table), [(*key, *values) for key, values in changed])
-            self._last_rows.update(((table, key), values) for key, values in changed)
         self._add(writes.added)
         for before, after in writes.changed:
             self._last_open.pop(after.operation.id, None)
@@ -85,9 +81,6 @@ class SqliteSource:
 
     def row(self, table: Table, key: Row) -> Row | None:
         """See `Source`."""
-        place = (table, key)
-        if place in self._last_rows:
-            return self._last_rows[place]
         return cast("Row | None", self.connection.execute(_get(table), key).fetchone())
 
     def keyed(self, key: OperationKey) -> Stored | None:

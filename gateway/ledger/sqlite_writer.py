@@ -172,6 +172,7 @@ class Writer:
             self.durable += not writes.nothing
         except sqlite3.Error as error:
             self._book.head = head
+            self._book.forget()
             self._source.forget()
             self._roll_back()
             return [_Answered(order.future, failure=_unavailable(error)) for order in batch]
