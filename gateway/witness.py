@@ -10,9 +10,9 @@ import math
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -68,7 +68,7 @@ class LogWitness:
             "timestampNanos": now_us % 1_000_000 * 1000,
         }
         # A field must not take the place of what the log itself reads.
-        told = {f"{name}_" if name in head else name: value for name, value in _members(fields.items(), DEPTH_MAX)}
+        told = {f"{name}_" if name in head else name: value for name, value in _members(fields, DEPTH_MAX).items()}
         line = _line(head | told)
         if len(line) > LINE_LENGTH_MAX:
             line = _line(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})
@@ -126,16 +126,19 @@ def _logged(record: logging.LogRecord) -> str:
         return _text(record.msg)
 
 
-def _members(members: Iterable[tuple[object, object]], depth: int) -> Iterable[tuple[str, object]]:
-    for name, value in islice(members, MEMBERS_MAX):
-        yield _text(name), _told(value, depth - 1)
+def _members(members: Mapping[Any, object], depth: int) -> dict[str, object]:
+    told: dict[str, object] = {}
+    for name, value in islice(members.items(), MEMBERS_MAX):
+        # Most values are a short text or a duration, and need no more.
+        plain = (type(value) is str and len(value) <= TEXT_LENGTH_MAX) or (
+            type(value) is float and -math.inf < value < math.inf
+        )
+        told[_text(name)] = value if plain else _told(value, depth - 1)
+    return told
 
 
 def _told(value: object, depth: int) -> object:
     """The value as JSON can say it, bounded in every direction."""
-    if type(value) is str and len(value) <= TEXT_LENGTH_MAX:
-        # Most values are this, and need no more.
-        return value
     match value:
         case str():
             told: object = _text(value)
@@ -146,7 +149,7 @@ def _told(value: object, depth: int) -> object:
         case float() if math.isfinite(value):
             told = value
         case Mapping() if depth > 0:
-            told = dict(_members(value.items(), depth))
+            told = _members(value, depth)
         case list() | tuple() | set() | frozenset() if depth > 0:
             told = [_told(member, depth - 1) for member in islice(value, MEMBERS_MAX)]
         case _:
@@ -155,6 +158,8 @@ def _told(value: object, depth: int) -> object:
 
 
 def _text(value: object) -> str:
+    if type(value) is str and len(value) <= TEXT_LENGTH_MAX:
+        return value
     try:
         text = str(value)
     except Exception:  # noqa: BLE001 - what cannot even be shown must not break a call

@@ -6,11 +6,12 @@ tell; otherwise the outcome is Unknown, and everything stays held. "Not found" r
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from math import ceil, floor
 from typing import Final
+
+import msgspec
 
 from gateway.terms.asks import ToolAsk
 from gateway.terms.clock import Clock
@@ -76,8 +77,7 @@ LONG_BEFORE_US: Final = 60_000_000
 """An order that the venue had for so long before a call began is not of that call, however its clock runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderTerms:
+class OrderTerms(msgspec.Struct, frozen=True, kw_only=True):
     """An order as its checked arguments ask for it."""
 
     symbol: str
@@ -214,8 +214,7 @@ class Orders:
         return cancellation(order_id, order, self._results.told)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placing:
+class Placing(msgspec.Struct, frozen=True, kw_only=True):
     """One order on its way."""
 
     terms: OrderTerms

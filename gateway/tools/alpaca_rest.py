@@ -1,7 +1,6 @@
 """The requests of one venue: values encoded each for its position, credentials added last, answers read strictly."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import quote, urlencode
 
@@ -22,19 +21,17 @@ class Origin(Enum):
     DATA = "data"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call. Segments and query are values, encoded each for its position (attack row 18)."""
 
     method: str
     origin: Origin
     segments: tuple[str, ...]
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
     body: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A status, and the body in the strict reading."""
 
     status: int

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final
 
+import msgspec
+
 from gateway.terms.money import LONG_MAX, MICRO, MicroUsd
 from gateway.terms.strict_json import JsonValue
 
@@ -81,8 +83,7 @@ class Members:
         return Members(self._members.get(name))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VenueOrder:
+class VenueOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An order as the venue tells it."""
 
     id: str
@@ -144,7 +145,7 @@ def _refuse_impossible(order: VenueOrder) -> None:
         raise WireError("filled_qty is not between zero and qty")
     if order.filled and (order.average_price is None or order.average_price <= 0):
         raise WireError("filled_avg_price is not above zero")
-    if order.status == "filled" and (not order.filled or order.quantity not in (None, order.filled)):
+    if order.status == "filled" and (not order.filled or order.quantity not in {None, order.filled}):
         raise WireError("status is filled but filled_qty is not qty")
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from gateway.terms.evidence import Facts
 from gateway.terms.limits import LimitProfile
 from gateway.terms.money import LONG_MAX, NANO, Unit
@@ -41,8 +43,7 @@ Position = Callable[[str], Awaitable[Decimal | NoPosition]]
 short, 0 for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Where the ledger counts what is traded of one symbol."""
 
     agent: str
@@ -56,8 +57,7 @@ class Places:
         return cls(agent=agent, account=account, firm=firm)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cover:
+class Cover(msgspec.Struct, frozen=True, kw_only=True):
     """What an order of one side can close, in billionths; as facts, so that it is on record with the order."""
 
     position: int
@@ -105,8 +105,7 @@ def needed(limits: LimitProfile, side: Side) -> bool:
     return side is Side.SELL or limits.short_sales
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Covering:
+class Covering(msgspec.Struct, frozen=True, kw_only=True):
     """How the cover of one order is found: first what the ledger counts, then what the venue says."""
 
     places: Places

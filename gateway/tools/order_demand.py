@@ -7,7 +7,8 @@ on repeated executions. All of it is checked in the one transaction that reserve
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway.terms.caller import Caller
 from gateway.terms.gcra import Pace
@@ -19,8 +20,7 @@ from gateway.tools.cover import Cover, Places, sided
 from gateway.tools.pretrade import Order, Side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trading:
+class Trading(msgspec.Struct, frozen=True, kw_only=True):
     """Who trades where, within which limits."""
 
     caller: Caller
@@ -169,8 +169,4 @@ def strategy(tool: ToolName, order: Order) -> bytes:
 
 
 def _digest(*parts: str) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part.encode()).to_bytes(4, "big"))
-        digest.update(part.encode())
-    return digest.digest()
+    return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in map(str.encode, parts)])).digest()

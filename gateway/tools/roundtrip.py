@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from gateway.terms.limits import RESULT_BYTES_MAX
@@ -37,8 +38,7 @@ class SentBeforeError(aiohttp.ClientError):
     """A request was about to leave a second time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait, in seconds. The total bounds also who sends one byte at a time (attack row 35)."""
 
     total_s: float
@@ -47,8 +47,7 @@ class Patience:
     """Without a byte for so long, an answer counts as lost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, frozen=True, kw_only=True):
     """A status and the body that came with it."""
 
     status: int
@@ -150,7 +149,7 @@ async def _body(response: aiohttp.ClientResponse, bytes_max: int) -> bytes | Non
         response.close()
         return None
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > bytes_max:
             response.close()
