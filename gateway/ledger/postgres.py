@@ -27,7 +27,7 @@ from gateway.ledger.life import NOTHING_BEFORE, Beginning, BootRepeatedError, En
 from gateway.ledger.losing import LOST_AT_ONCE, Losing
 from gateway.ledger.postgres_book import PostgresSource
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, connect_first, unreachable
-from gateway.ledger.postgres_overview import counted, engaged_scopes, halts, latches, listed, overview, record
+from gateway.ledger.postgres_overview import engaged_scopes, halts, latches, listed, overview, record
 from gateway.ledger.postgres_reader import ById, ByKey, PostgresReader
 from gateway.ledger.postgres_schema import Connection, SchemaError, migrate
 from gateway.ledger.postgres_writer import PostgresWriter
@@ -142,7 +142,7 @@ class PostgresLedger(WrittenLedger):
 
     async def tally(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
         """See `gateway.call.stations.Ledger`. Raises `LedgerUnavailableError`."""
-        return await self._now_open().reader.ask(lambda connection: counted(connection, places))
+        return await self._now_open().reader.counted(places)
 
     async def stopped(self, reservation: Reservation, halts: tuple[str, ...]) -> Refusal | None:
         """See `Ledger`."""
@@ -150,8 +150,7 @@ class PostgresLedger(WrittenLedger):
         for scope in halts:
             if scope in stands.engaged:
                 return halt_refusal(scope, stands.engaged[scope], reservation.permit.policy_hash)
-        stored = stands.stored
-        return not_owned(reservation, None if stored is None else (stored.operation.state, stored.fence))
+        return not_owned(reservation, stands.standing)
 
     async def halts(self) -> tuple[HaltStanding, ...]:
         """See `Oversight`."""

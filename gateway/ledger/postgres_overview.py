@@ -9,8 +9,7 @@ from gateway.ledger.states import UNFINISHED
 from gateway.ledger.tables import Row
 from gateway.terms.ids import OperationId
 from gateway.terms.latches import Latched
-from gateway.terms.money import Unit
-from gateway.terms.operations import Counted, Receipt
+from gateway.terms.operations import Receipt
 from gateway.terms.overview import Halt, HaltStanding, Overview, Page
 
 _ENGAGED: Final = "SELECT scope FROM halts WHERE engaged <> 0"
@@ -22,23 +21,11 @@ _WITHIN: Final = (
     f" WHERE number IN ({rows.UNFINISHED}) AND position($1::text in halts) > 0"
 )
 _BY_ID: Final = f"SELECT {rows.COLUMNS} FROM operations WHERE id = $1"  # noqa: S608 - constants
-_COUNTED: Final = (
-    "SELECT coalesce(held, 0), coalesce(spent, 0)"
-    " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(scope, unit, place)"
-    " LEFT JOIN balances b ON b.scope = asked.scope AND b.unit = asked.unit AND b.time_window = 'total'"
-    " ORDER BY asked.place"
-)
 _RECORD: Final = "SELECT record FROM audit WHERE instance = $1 AND boot = $2 AND sequence = $3"
 _LISTED: Final = (
     f"SELECT {rows.COLUMNS} FROM operations WHERE number < $1 AND ($2::text[] = '{{}}' OR state = ANY($2))"  # noqa: S608 - constants
     " AND (NOT $3::boolean OR (state = 'unknown' AND look_unix_us IS NULL)) ORDER BY number DESC LIMIT $4"
 )
-
-
-async def counted(connection: Connection, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
-    """What is held and charged in each place over all time, at one moment."""
-    scopes, units = [scope for scope, _ in places], [unit.value for _, unit in places]
-    return tuple(Counted(held=held, spent=spent) for held, spent in await connection.fetch(_COUNTED, scopes, units))
 
 
 async def latches(connection: Connection) -> tuple[Latched, ...]:

@@ -1,10 +1,12 @@
-"""What calls read of PostgreSQL without waiting for the writer: operations by key and by id, many in one statement."""
+"""What calls read of PostgreSQL without waiting for the writer: all that waits at the moment, in one statement."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any, Final, TypeVar, cast
 
 import asyncpg
+import msgspec
 
 from gateway.ledger import rows
 from gateway.ledger.entries import Stored
@@ -12,23 +14,26 @@ from gateway.ledger.postgres_book import OPERATION
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
-from gateway.ledger.tables import Row
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
-from gateway.terms.operations import OperationKey
+from gateway.terms.money import Unit
+from gateway.terms.operations import Counted, OperationKey, State
 
-_ASKED: Final = "SELECT " + ", ".join(f"o.{name}" for name in (*rows.WRITTEN, "number"))
-_BY_KEY: Final = (
-    f"{_ASKED} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS k(tenant, principal, tool, key)"
+_KEYED: Final = (
+    f"SELECT array_agg({OPERATION}) FROM unnest({{}}) AS k(tenant, principal, tool, key)"  # noqa: S608 - constants
     " JOIN operations o USING (tenant, principal, tool, key)"
 )
-_BY_ID: Final = f"{_ASKED} FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)"
-
-_STANDING: Final = (
-    "SELECT (SELECT array_agg(ROW(scope, reason)) FROM halts WHERE engaged <> 0) AS engaged,"  # noqa: S608 - constants
-    f" (SELECT array_agg({OPERATION})"
-    " FROM unnest($1::text[]) AS k(id) JOIN operations o USING (id)) AS standing"
+_NAMED: Final = f"SELECT array_agg({OPERATION}) FROM unnest({{}}) AS k(id) JOIN operations o USING (id)"  # noqa: S608 - constants
+_STANDING: Final = "SELECT array_agg(ROW(o.id, o.state, o.fence)) FROM unnest({}) AS k(id) JOIN operations o USING (id)"
+_ENGAGED: Final = "SELECT array_agg(ROW(scope, reason)) FROM halts WHERE engaged <> 0"
+_COUNTED: Final = (
+    "SELECT array_agg(ROW(coalesce(b.held, 0), coalesce(b.spent, 0)) ORDER BY asked.place)"
+    " FROM unnest({}) WITH ORDINALITY AS asked(scope, unit, place)"
+    " LEFT JOIN balances b ON b.scope = asked.scope AND b.unit = asked.unit AND b.time_window = 'total'"
 )
+
+_PARTS: Final = {"keyed": (4, _KEYED), "named": (1, _NAMED), "standing": (1, _STANDING), "counted": (2, _COUNTED)}
+"""What can be asked together: of how many arrays of texts, and what it selects."""
 
 Answer = TypeVar("Answer")
 
@@ -36,44 +41,46 @@ TRIES_MAX: Final = 3
 """How often a lost connection is made anew for one batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class ByKey:
+class ByKey(msgspec.Struct, frozen=True):
     """The operation with this key."""
 
     key: OperationKey
 
 
-@dataclass(frozen=True, slots=True)
-class ById:
+class ById(msgspec.Struct, frozen=True):
     """The operation with this id."""
 
     id: OperationId
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How an operation stands, and which switches are set, right before its effect."""
 
     operation: OperationId
 
 
-@dataclass(frozen=True, slots=True)
-class Stands:
+class Stands(msgspec.Struct, frozen=True):
     """The answer."""
 
-    stored: Stored | None
+    standing: tuple[State, int] | None
+    """State and fence; None where there is no such operation."""
     engaged: Mapping[str, str]
     """Scopes to reasons."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ask:
+class Counting(msgspec.Struct, frozen=True):
+    """What is held and charged in each place over all time."""
+
+    places: tuple[tuple[str, Unit], ...]
+
+
+class Ask(msgspec.Struct, frozen=True, eq=False):
     """Anything else; asked alone."""
 
     ask: Callable[[Connection], Awaitable[object]]
 
 
-Question = ByKey | ById | Standing | Ask
+Question = ByKey | ById | Standing | Counting | Ask
 
 
 class PostgresReader:
@@ -91,6 +98,10 @@ class PostgresReader:
     async def stands(self, operation: OperationId) -> Stands:
         """The same, for the last look before an effect."""
         return cast("Stands", await self._queue.ask(Standing(operation)))
+
+    async def counted(self, places: tuple[tuple[str, Unit], ...]) -> tuple[Counted, ...]:
+        """The same, of balances at one moment."""
+        return cast("tuple[Counted, ...]", await self._queue.ask(Counting(places)))
 
     async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """Anything else of what is committed."""
@@ -127,25 +138,52 @@ class PostgresReader:
 
     async def _found(self, batch: list[Order[Question]]) -> dict[Question, object]:
         connection = await self._link.connected()
-        asked = {order.ordered for order in batch}
-        keys = [rows.key_row(one.key) for one in asked if isinstance(one, ByKey)]
-        names = [one.id for one in asked if isinstance(one, ById)]
-        standing = [one.operation for one in asked if isinstance(one, Standing)]
-        found: dict[Question, object] = {}
-        if keys:
-            for row in await connection.fetch(_BY_KEY, *zip(*keys, strict=True)):
-                stored = rows.stored(cast("Row", tuple(row)))
-                found[ByKey(stored.operation.key)] = stored
-        if names:
-            for row in await connection.fetch(_BY_ID, names):
-                stored = rows.stored(cast("Row", tuple(row)))
-                found[ById(stored.operation.id)] = stored
-        if standing:
-            [told] = await connection.fetch(_STANDING, standing)
-            engaged = dict[str, str](told["engaged"] or ())
-            stood = {one.operation.id: one for one in map(rows.stored, told["standing"] or ())}
-            found.update((Standing(name), Stands(stood.get(name), engaged)) for name in standing)
+        asked = tuple(dict.fromkeys(order.ordered for order in batch))
+        found = await _told(connection, asked)
         for question in asked:
             if isinstance(question, Ask):
                 found[question] = await question.ask(connection)
         return found
+
+
+async def _told(connection: Connection, asked: Sequence[Question]) -> dict[Question, object]:
+    """The answers to all that is asked in one statement; a question without one has found nothing."""
+    keys = [rows.key_row(one.key) for one in asked if isinstance(one, ByKey)]
+    names = [one.id for one in asked if isinstance(one, ById)]
+    standing = [one.operation for one in asked if isinstance(one, Standing)]
+    counting = [one for one in asked if isinstance(one, Counting)]
+    places = [(scope, unit.value) for one in counting for scope, unit in one.places]
+    arrays: dict[str, Sequence[Sequence[str]]] = {
+        "keyed": list(zip(*keys, strict=True)),
+        "named": [names] if names else [],
+        "standing": [standing] if standing else [],
+        "counted": list(zip(*places, strict=True)),
+    }
+    parts = tuple(name for name, given in arrays.items() if given)
+    told: dict[str, Sequence[Any]] = {}
+    if parts:
+        [row] = await connection.fetch(_statement(parts), *(array for name in parts for array in arrays[name]))
+        told = {name: part or () for name, part in row.items()}
+    stored = tuple(map(rows.stored, (*told.get("keyed", ()), *told.get("named", ()))))
+    found: dict[Question, object] = {ByKey(one.operation.key): one for one in stored}
+    found |= {ById(one.operation.id): one for one in stored}
+    engaged = dict[str, str](told.get("engaged", ()))
+    stood = {name: (State(state), fence) for name, state, fence in told.get("standing", ())}
+    found |= {Standing(name): Stands(stood.get(name), engaged) for name in standing}
+    sums = (Counted(held=held, spent=spent) for held, spent in told.get("counted", ()))
+    return found | {one: tuple(islice(sums, len(one.places))) for one in counting}
+
+
+@cache
+def _statement(parts: tuple[str, ...]) -> str:
+    """One statement for these parts: a column for each, in it an array of rows."""
+    columns: list[str] = []
+    used = 0
+    for part in parts:
+        arrays, text = _PARTS[part]
+        given = ", ".join(f"${used + place}::text[]" for place in range(1, arrays + 1))
+        columns.append(f"({text.format(given)}) AS {part}")
+        used += arrays
+    if "standing" in parts:
+        columns.append(f"({_ENGAGED}) AS engaged")
+    return "SELECT " + ", ".join(columns)

@@ -468,3 +468,30 @@ async def test_a_closed_ledger_refuses(desk):
         with pytest.raises(LedgerUnavailableError):
             await call
     await desk.make().start()
+
+
+async def test_who_asks_at_the_same_moment_gets_his_own_answer(desk):
+    """A backend may ask its tables all of it at once."""
+    spent = [(f"agent:{number}", number + 1) for number in range(4)]
+    done = [await desk.do(claims=[claim(scope, window="total", amount=amount)]) for scope, amount in spent]
+    open_ones = [await desk.reserve() for _ in range(3)]
+    ledger, nobody = desk.ledger, msgspec.structs.replace(done[0].key, key="never-used")
+    missing = msgspec.structs.replace(open_ones[0], operation="op-none")
+
+    def asked():
+        return (
+            *(ledger.find(one.key, one.fingerprint) for one in done),
+            ledger.find(nobody, b""),
+            *(ledger.get(one.id, CALLER) for one in done),
+            ledger.get("op-none", CALLER),
+            *(ledger.stopped(one, ("all",)) for one in (*open_ones, missing)),
+            *(ledger.tally(((scope, Unit.CALLS), ("nowhere", Unit.CALLS))) for scope, _ in spent),
+            ledger.tally(()),
+        )
+
+    together = await asyncio.gather(*asked())
+    assert together == [await one for one in asked()]
+    found, got, stopped, sums = together[:5], together[5:10], together[10:14], together[14:]
+    assert [*found, *got] == [*(Replay(operation=one) for one in done), None, *done, None]
+    assert [None if one is None else one.kind for one in stopped] == [None, None, None, Kind.UNAVAILABLE]
+    assert [[one.spent for one in told] for told in sums] == [[1, 0], [2, 0], [3, 0], [4, 0], []]
