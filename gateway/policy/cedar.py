@@ -9,6 +9,7 @@ from typing import Final
 import cedarpy
 import msgspec
 
+from gateway.policy.looks import put
 from gateway.policy.question import Examination, Question, Thing, question
 from gateway.policy.rule_set import PolicyFile, PolicyLoadError, RuleSet, compiled, read_files
 from gateway.policy.rules import Answer, Hearing, Rule, undecided
@@ -98,9 +99,9 @@ class CedarPolicy:
                 "principal": asked.principal.uid(),
                 "action": {"type": "Action", "id": asked.action},
                 "resource": asked.resource.uid(),
-                "context": _CONTEXT.encode(asked.context).decode(),
+                "context": _CONTEXT.encode(put(asked.context, self._rule_set.asked[asked.action])).decode(),
             }
-            result = cedarpy.is_authorized(request, rules, self._parsed(asked), self._rule_set.schema)
+            result = cedarpy.is_authorized(request, rules, self._parsed(asked), self._rule_set.asked_schema)
         except ValueError as error:
             # Half a surrogate pair, which no encoder writes, is one too.
             return Answer(decision="NoDecision", errors=(str(error),))

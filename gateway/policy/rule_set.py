@@ -15,8 +15,10 @@ from typing import Final
 
 import cedarpy
 
+from gateway.policy.looks import looks
 from gateway.policy.rules import APPROVAL, Effect, Rule
 from gateway.policy.schema import PolicySchema
+from gateway.policy.shapes import Record
 from gateway.terms.ids import RuleId
 from gateway.terms.strict_json import JsonValue
 
@@ -76,6 +78,10 @@ class RuleSet:
     without_approvals: cedarpy.PolicySet
     """The same without the rules that a person could lift."""
     schema: cedarpy.Schema
+    asked_schema: cedarpy.Schema
+    """Of what is put to the engine: contexts with nothing but what the rules look at."""
+    asked: Mapping[str, Record]
+    """The types of these contexts by action."""
     hash: str
     """SHA-256 in hex over the length-framed names and texts of the files in order, and the schema."""
 
@@ -133,8 +139,17 @@ def compiled(files: tuple[PolicyFile, ...], schema: PolicySchema) -> RuleSet:
         faults.append(_fault(files[0].name, f"the set has more than {RULES_MAX} rules; split it by tenant"))
     if faults:
         raise PolicyLoadError(tuple(faults))
+    asked = schema.only(looks(bodies.values()))
+    asked_handle = cedarpy.Schema.from_json_str(asked.text)
+    for file in files:
+        # The engine itself says that no rule looks at anything else.
+        faults.extend(_validated(file, asked_handle))
+    if faults:
+        raise PolicyLoadError(tuple(faults))
     return RuleSet(
         rules=rules,
+        asked_schema=asked_handle,
+        asked=asked.contexts,
         everything=_handle(bodies),
         without_approvals=_handle({name: body for name, body in bodies.items() if rules[name].advice != APPROVAL}),
         schema=handle,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from gateway.policy.looks import Looks
 from gateway.policy.shapes import EMPTY, CedarJson, Field, Record, Scalar, SetOf, Shape, declared
 from gateway.terms.asks import ToolDeclaration
 from gateway.terms.ids import ToolName
@@ -105,6 +106,11 @@ class PolicySchema:
         """Every attribute that anything may have."""
         records = (*ENTITIES.values(), *self.contexts.values())
         return frozenset(name for one in records for name in _names(one))
+
+    def only(self, seen: Looks) -> "PolicySchema":
+        """The schema of contexts that have nothing but what is looked at."""
+        contexts = {name: seen.shape(context) for name, context in self.contexts.items()}
+        return PolicySchema(text=_text(contexts), contexts=MappingProxyType(contexts))
 
 
 def policy_schema(inputs: PolicyInputs) -> PolicySchema:
