@@ -10,9 +10,9 @@ import math
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import msgspec
 
@@ -68,7 +68,9 @@ class LogWitness:
             "timestampNanos": now_us % 1_000_000 * 1000,
         }
         # A field must not take the place of what the log itself reads.
-        told = {f"{name}_" if name in head else name: value for name, value in _members(fields, DEPTH_MAX).items()}
+        told = {
+            f"{name}_" if name in head else name: value for name, value in _members(fields.items(), DEPTH_MAX).items()
+        }
         line = _line(head | told)
         if len(line) > LINE_LENGTH_MAX:
             line = _line(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})
@@ -126,9 +128,9 @@ def _logged(record: logging.LogRecord) -> str:
         return _text(record.msg)
 
 
-def _members(members: Mapping[Any, object], depth: int) -> dict[str, object]:
+def _members(members: Iterable[tuple[object, object]], depth: int) -> dict[str, object]:
     told: dict[str, object] = {}
-    for name, value in islice(members.items(), MEMBERS_MAX):
+    for name, value in islice(members, MEMBERS_MAX):
         # Most values are a short text or a duration, and need no more.
         plain = (type(value) is str and len(value) <= TEXT_LENGTH_MAX) or (
             type(value) is float and -math.inf < value < math.inf
@@ -149,7 +151,7 @@ def _told(value: object, depth: int) -> object:
         case float() if math.isfinite(value):
             told = value
         case Mapping() if depth > 0:
-            told = _members(value, depth)
+            told = _members(value.items(), depth)
         case list() | tuple() | set() | frozenset() if depth > 0:
             told = [_told(member, depth - 1) for member in islice(value, MEMBERS_MAX)]
         case _:

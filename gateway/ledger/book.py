@@ -16,7 +16,7 @@ to one batch until its commit). To take operations by something else than their 
 `states.following`. Every change needs a record: `Book.append`.
 """
 
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -29,9 +29,6 @@ from gateway.terms.operations import OperationKey, Receipt
 Answer_co = TypeVar("Answer_co", covariant=True)
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-
-_ABSENT: Final = object()
-"""What a memory had at a key where it had nothing."""
 
 
 ROWS_MAX: Final = 4_096
@@ -85,6 +82,29 @@ class Unit(Protocol[Answer_co]):
         ...
 
 
+class _Step(Protocol):
+    """One change of the book's memory."""
+
+    def undo(self) -> None: ...
+
+
+class _Replaced(msgspec.Struct, Generic[_Key, _Value]):
+    memory: dict[_Key, _Value]
+    key: _Key
+    before: _Value
+
+    def undo(self) -> None:
+        self.memory[self.key] = self.before
+
+
+class _Added(msgspec.Struct, Generic[_Key, _Value]):
+    memory: dict[_Key, _Value]
+    key: _Key
+
+    def undo(self) -> None:
+        del self.memory[self.key]
+
+
 class Book:
     """One batch at a time: `begin_batch`, then `begin_unit` and a unit for each, then `writes`."""
 
@@ -108,8 +128,7 @@ class Book:
         self._records: list[Entry] = []
         self._begins = False
         self._before = (head, 0)
-        self._done: list[tuple[dict[Any, Any], object, object]] = []
-        """What the unit changed: a memory, a key, and what was there before."""
+        self._done: list[_Step] = []
 
     def begin_batch(self) -> None:
         """Forget everything but the head: nothing that was read before counts, but rows that are its own alone."""
@@ -133,11 +152,7 @@ class Book:
     def undo(self) -> None:
         """Everything since `begin_unit` did not happen."""
         while self._done:
-            memory, key, before = self._done.pop()
-            if before is _ABSENT:
-                del memory[key]
-            else:
-                memory[key] = before
+            self._done.pop().undo()
         self.head, records = self._before
         del self._records[records:]
 
@@ -169,7 +184,7 @@ class Book:
     def put(self, table: Table, key: Row, values: Row) -> None:
         """Make these the values of a row."""
         place, known = (table, key), self._rows
-        self._done.append((known, place, known[place] if place in known else self.get(table, key)))
+        self._done.append(_Replaced(known, place, known[place] if place in known else self.get(table, key)))
         known[place] = values
         self._puts[place] = None
 
@@ -245,7 +260,7 @@ class Book:
         self.head = Head(0, link)
 
     def _set(self, memory: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-        self._done.append((memory, key, memory.get(key, _ABSENT)))
+        self._done.append(_Replaced(memory, key, memory[key]) if key in memory else _Added(memory, key))
         memory[key] = value
 
 

@@ -1,9 +1,9 @@
 """What calls read of PostgreSQL without waiting for the writer: all that waits at the moment, in one statement."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import asyncpg
 import msgspec
@@ -14,6 +14,7 @@ from gateway.ledger.postgres_book import OPERATION
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
+from gateway.ledger.tables import Row
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
 from gateway.terms.money import Unit
@@ -160,17 +161,19 @@ async def _told(connection: Connection, asked: Sequence[Question]) -> dict[Quest
         "counted": list(zip(*places, strict=True)),
     }
     parts = tuple(name for name, given in arrays.items() if given)
-    told: dict[str, Sequence[Any]] = {}
+    told: dict[str, Sequence[Row]] = {}
     if parts:
         [row] = await connection.fetch(_statement(parts), *(array for name in parts for array in arrays[name]))
         told = {name: part or () for name, part in row.items()}
     stored = tuple(map(rows.stored, (*told.get("keyed", ()), *told.get("named", ()))))
     found: dict[Question, object] = {ByKey(one.operation.key): one for one in stored}
     found |= {ById(one.operation.id): one for one in stored}
-    engaged = dict[str, str](told.get("engaged", ()))
-    stood = {name: (State(state), fence) for name, state, fence in told.get("standing", ())}
+    engaged = dict(cast("Iterable[tuple[str, str]]", told.get("engaged", ())))
+    of_standing = cast("Iterable[tuple[str, str, int]]", told.get("standing", ()))
+    stood = {name: (State(state), fence) for name, state, fence in of_standing}
     found |= {Standing(name): Stands(stood.get(name), engaged) for name in standing}
-    sums = (Counted(held=held, spent=spent) for held, spent in told.get("counted", ()))
+    balances = cast("Iterable[tuple[int, int]]", told.get("counted", ()))
+    sums = (Counted(held=held, spent=spent) for held, spent in balances)
     return found | {one: tuple(islice(sums, len(one.places))) for one in counting}
 
 
