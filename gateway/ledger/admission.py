@@ -64,17 +64,17 @@ class Admitting:
 
     def __call__(self, book: Book) -> Reservation | Replay | Refusal:
         """See `Ledger.admit`. Nothing is taken before all is found to fit."""
-        verdict = self.verdict(book)
+        balances = self._balances(book)
+        verdict = self._verdict(book, balances)
         if verdict is not None:
             return verdict
         admission = self.admission
         holds = []
-        for claim, at, steps_ in zip(admission.claims, self._places, self._steps, strict=True):
+        for claim, at, steps_, balance in zip(admission.claims, self._places, self._steps, balances, strict=True):
             amount = claim.amount
             holds.append(Hold(at, amount))
             if at[2] in OWN:
                 continue
-            balance = book.balance(at)
             held, spent = balance
             if steps_:
                 begin(book, steps_, _taken(claim.unit, held, spent), self.now_unix_us)
@@ -95,23 +95,29 @@ class Admitting:
 
     def verdict(self, book: Book) -> Replay | Refusal | None:
         """Everything that can stand against it; nothing is changed."""
+        return self._verdict(book, self._balances(book))
+
+    def _balances(self, book: Book) -> list[Balance]:
+        """As they are before it, in the order of the claims."""
+        return [NOTHING if at[2] in OWN else book.balance(at) for at in self._places]
+
+    def _verdict(self, book: Book, balances: list[Balance]) -> Replay | Refusal | None:
         admission = self.admission
         self._refuse_defects()
         found = (
             _halted(book, admission)
             or _repeated(book, admission.key, self._described.digest)
-            or self._exhausted(book)
+            or self._exhausted(book, balances)
             or self._guarding.refused(book)
         )
         return replace(found, policy_hash=admission.permit.policy_hash) if isinstance(found, Refusal) else found
 
-    def _exhausted(self, book: Book) -> Refusal | None:
+    def _exhausted(self, book: Book, balances: list[Balance]) -> Refusal | None:
         """The first claim, in the given order, that does not fit."""
-        for claim, at in zip(self.admission.claims, self._places, strict=True):
+        for claim, (held, spent) in zip(self.admission.claims, balances, strict=True):
             amount = claim.amount
             if amount == 0 and claim.unit in SIGNED:
                 continue
-            held, spent = NOTHING if claim.window in OWN else book.balance(at)
             taken = _taken(claim.unit, held, spent)
             limit = LONG_MAX if claim.passes else claim.limit
             left = limit - taken

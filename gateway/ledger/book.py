@@ -191,12 +191,16 @@ class Book:
     def balance(self, place: Row) -> Balance:
         """The balance of a place; nothing held and nothing spent where there is no row yet."""
         at = (BALANCES, place)
-        row = self._rows[at] if at in self._rows else self.get(BALANCES, place)
+        try:
+            row = self._rows[at]
+        except KeyError:
+            row = self.get(BALANCES, place)
+        if isinstance(row, Balance):
+            return row
         if row is None:
             return NOTHING
-        if not isinstance(row, Balance):
-            row = self._rows[at] = _balance(row)
-        return row
+        read = self._rows[at] = _balance(row)
+        return read
 
     def keyed(self, key: OperationKey) -> Stored | None:
         """The operation that has this idempotency key."""

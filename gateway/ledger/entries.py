@@ -32,7 +32,7 @@ class Owner(NamedTuple):
     boot: BootId
 
 
-class Hold(NamedTuple):
+class Hold(msgspec.Struct, frozen=True, order=True):
     """What an operation holds, or what was charged for it, of one balance."""
 
     place: Row
@@ -41,6 +41,10 @@ class Hold(NamedTuple):
     charged: int = 0
     state: str = "held"
     """held: the operation runs. kept: it is unknown. settled: `charged` took its place. released: nothing did."""
+
+
+HOLDING: Final = frozenset({"held", "kept"})
+"""The states of a hold whose amount is held of its balance."""
 
 
 class Stored(NamedTuple):
@@ -68,7 +72,7 @@ class Stored(NamedTuple):
     @property
     def held(self) -> tuple[Hold, ...]:
         """What it holds now."""
-        return tuple(hold for hold in self.holds if hold.state in {"held", "kept"})
+        return tuple([hold for hold in self.holds if hold.state in HOLDING])
 
     @property
     def live(self) -> bool:

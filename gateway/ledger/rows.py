@@ -157,7 +157,8 @@ def key_row(key: OperationKey) -> tuple[str, str, str, str]:
 
 
 def _holds_text(holds: tuple[Hold, ...]) -> str:
-    return msgspec.json.encode([(*place, *of_it) for place, *of_it in holds]).decode()
+    told = [(*hold.place, hold.amount, hold.charged, hold.state) for hold in holds]
+    return msgspec.json.encode(told).decode()
 
 
 def _held(hold: Hold) -> Held:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.ledger import lots
 from gateway.ledger.barrier import place
 from gateway.ledger.book import Book
-from gateway.ledger.entries import Balance, Hold, Reads, Stored
+from gateway.ledger.entries import HOLDING, Balance, Hold, Reads, Stored
 from gateway.ledger.guards import forget, forgettable
 from gateway.ledger.states import ImpossibleTransitionError, event_of, following
 from gateway.ledger.tables import BALANCES, Value
@@ -83,7 +83,7 @@ def ended(operation: Operation, state: State, outcome: Outcome, receipt: Receipt
 
 def kept(held: Sequence[Hold]) -> tuple[Hold, ...]:
     """Nobody knows whether the effect happened, so everything stays held."""
-    return tuple(hold._replace(state="kept") for hold in held if hold.state != "kept")
+    return tuple(replace(hold, state="kept") for hold in held if hold.state != "kept")
 
 
 def _standing(book: Book, reservation: Reservation, outcome: Outcome) -> tuple[Stored, State]:
@@ -134,8 +134,8 @@ def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, reco
     told = lots.settled(book, held, plain, live=isinstance(outcome, Succeeded) and outcome.live)
     holds = charged(held, told)
     booked = [
-        _Booked(at[0], at[1], at[2], charge)
-        for (at, _, _, _), charge, plainly in zip(held, told, plain, strict=True)
+        _Booked(hold.place[0], hold.place[1], hold.place[2], charge)
+        for hold, charge, plainly in zip(held, told, plain, strict=True)
         if charge != plainly
     ]
     if not booked:
@@ -146,28 +146,29 @@ def charging(book: Book, held: Sequence[Hold], outcome: Succeeded | Failed, reco
 
 def by_unit(held: Sequence[Hold], charges: Mapping[Value, int], *, as_held: bool) -> list[int]:
     """What each unit is charged; without a charge, the held amount (`as_held`) or nothing."""
-    return [charges.get(at[1], amount if as_held else 0) for at, amount, _, _ in held]
+    return [charges.get(hold.place[1], hold.amount if as_held else 0) for hold in held]
 
 
 def charged(held: Sequence[Hold], charges: Sequence[int]) -> tuple[Hold, ...]:
     """The charges in the place of what was held."""
     return tuple(
         [
-            Hold(at, amount, charge, "settled" if charge else "released")
-            for (at, amount, _, _), charge in zip(held, charges, strict=True)
+            Hold(hold.place, hold.amount, charge, "settled" if charge else "released")
+            for hold, charge in zip(held, charges, strict=True)
         ]
     )
 
 
 def move(book: Book, held: Sequence[Hold], changed: tuple[Hold, ...]) -> None:
     """Move the balances from what was held to what is charged."""
-    for (at, amount, before, state), after in zip(held, changed, strict=True):
+    for hold, after in zip(held, changed, strict=True):
+        at = hold.place
         if at[2] in OWN:
             continue
         was_held, was_spent = book.balance(at)
         # What was charged before, of an effect that went on, is charged anew.
-        still_held = was_held - (amount if state in {"held", "kept"} else 0)
-        spent = was_spent - before + after.charged
+        still_held = was_held - hold.amount if hold.state in HOLDING else was_held
+        spent = was_spent - hold.charged + after.charged
         if still_held < 0 or (spent < 0 and at[1] not in SIGNED):
             raise LedgerUnavailableError(f"the balance {at} is wrong: run `gateway ledger check`")
         if abs(spent) > LONG_MAX:
