@@ -26,7 +26,7 @@ found when the batch is written.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple, cast
 from zlib import crc32
 
@@ -122,7 +122,10 @@ class PostgresSource:
                 memory.clear()
         self._last_rows |= self._rows
         for table, changed in writes.rows.items():
-            self._last_rows |= {(table, key): tuple(map(storable, values)) for key, values in changed}
+            plain = table.plain
+            self._last_rows.update(
+                ((table, key), values if plain else tuple(map(storable, values))) for key, values in changed
+            )
         for before, _ in writes.changed:
             self._last_open.pop(before.operation.id, None)
         for stored in writes.added:
@@ -247,9 +250,14 @@ def _begin(places: dict[KeyedRow, bool]) -> str:
 def _locks(places: dict[KeyedRow, bool]) -> list[tuple[int, int, bool]]:
     locks: dict[tuple[int, int], bool] = {}
     for (table, key), alone in places.items():
-        lock = (LOCK_CLASS + table.lock, crc32("\x1f".join(map(str, key)).encode()) % STRIPES)
+        lock = _lock(table, key)
         locks[lock] = locks.get(lock, False) or alone
     return [(group, stripe, alone) for (group, stripe), alone in sorted(locks.items())]
+
+
+@lru_cache(maxsize=MEMORY_MAX)
+def _lock(table: Table, key: Row) -> tuple[int, int]:
+    return LOCK_CLASS + table.lock, crc32("\x1f".join(map(str, key)).encode()) % STRIPES
 
 
 @cache

@@ -34,6 +34,11 @@ class Table:
         """The other columns."""
         return tuple(name for name, _ in self.values)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it has no text, so that every backend keeps its values as they are (`storable`)."""
+        return all(kind != "text" for _, kind in self.values)
+
 
 BALANCES: Final = Table(
     "balances",
