@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import Final
+
+from msgspec import structs
 
 from gateway.call.failures import BROKEN, refused
 from gateway.call.governed import Governed, arrived
@@ -168,7 +169,7 @@ def _held(model: Model, thinking: Thinking, wanted: int) -> int:
 def _demand(model: Model, ask: ChatAsk, *, hedged: bool = False) -> Demand:
     """What the dearest target can cost, with the prompt once more for each attempt that may cost it for nothing."""
     prompt = Usage(input_tokens=ask.input_tokens_bound)
-    answered = replace(prompt, output_tokens=ask.max_output_tokens)
+    answered = structs.replace(prompt, output_tokens=ask.max_output_tokens)
     spare = model.spoilt_max + hedged
     return Demand(
         amounts={

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import structs
+
 from gateway.call.failures import failure
 from gateway.terms.asks import ChatAsk
 from gateway.terms.conversation import (
@@ -91,7 +93,7 @@ class Tally:
     def usage(self) -> Usage:
         """What to charge now: the upstream's word, and for what came after it more than that can have been."""
         usage, spoilt = self._answered, sum(prompt.input_tokens for prompt, _ in self._prompts())
-        return replace(usage, input_tokens=usage.input_tokens + spoilt, estimated=usage.estimated or spoilt > 0)
+        return structs.replace(usage, input_tokens=usage.input_tokens + spoilt, estimated=usage.estimated or spoilt > 0)
 
     @property
     def cost(self) -> MicroUsd:
@@ -145,7 +147,7 @@ class Tally:
             return Usage(input_tokens=self.ask.input_tokens_bound, output_tokens=self._counted(0), estimated=True)
         if self._ending is not None and not self._told.estimated:
             return self._told
-        return replace(self._told, output_tokens=self._counted(self._told.output_tokens), estimated=True)
+        return structs.replace(self._told, output_tokens=self._counted(self._told.output_tokens), estimated=True)
 
     @property
     def _paid(self) -> DatedPrice | None:

@@ -1,6 +1,6 @@
 """What an upstream told of the prompt's tokens before it counted the answer: who leaves then pays for that prompt."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from gateway.terms.conversation import Chunk, Usage
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from gateway.terms.faults import Fault
 from gateway.terms.inputs import NO_INPUTS, FileData, Guard, Harm, InlineData, Inputs
 from gateway.terms.money import MicroUsd
@@ -22,8 +24,7 @@ class Speaker(StrEnum):
     MODEL = "model"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, kw_only=True):
     """Words."""
 
     text: str
@@ -31,8 +32,7 @@ class Text:
     """Opaque bytes of the provider that must go back with this part."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thought:
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
     """What the model thought aloud."""
 
     text: str
@@ -153,8 +153,7 @@ class Conversation:
     """Which of the operator's cached beginnings comes before it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as the upstream counted them; thinking is part of the output, cached ones part of the input."""
 
     input_tokens: int = 0

@@ -1,9 +1,9 @@
 """What Claude may say, in which order, and what is no message of Claude's."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.llm.claude_reply import Answer, read_count
 from gateway.llm.pieces import CALLS_MAX

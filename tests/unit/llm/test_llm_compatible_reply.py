@@ -1,10 +1,10 @@
 """What an OpenAI-compatible server may say, quirks included, and what is no completion."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from made_streams import ask, thinking
+from msgspec.structs import replace
 
 from gateway.llm.compatible_error import read_compatible_error
 from gateway.llm.compatible_reply import Answer, read_count

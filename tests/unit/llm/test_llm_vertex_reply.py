@@ -2,9 +2,9 @@
 
 import base64
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.llm.pieces import CHARACTERS_MORE, CHARACTERS_PER_TOKEN
 from gateway.llm.vertex_reply import Answer, read_count
