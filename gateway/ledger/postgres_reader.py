@@ -14,7 +14,7 @@ from gateway.ledger.postgres_book import OPERATION
 from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
-from gateway.ledger.tables import Row
+from gateway.ledger.tables import Row, storable
 from gateway.terms.faults import LedgerUnavailableError
 from gateway.terms.ids import OperationId
 from gateway.terms.money import Unit
@@ -126,6 +126,11 @@ class PostgresReader:
                 self._link.drop()
                 failure, self._why = error, unreachable(error)
             except (asyncpg.PostgresError, LedgerDatabaseError) as error:
+                if len(batch) > 1:
+                    # One question that PostgreSQL will not have must not fail the others: each is asked alone then.
+                    for order in batch:
+                        await self._answer([order])
+                    return
                 failure, self._why = error, str(error)
                 break
             else:
@@ -149,8 +154,8 @@ class PostgresReader:
 
 async def _told(connection: Connection, asked: Sequence[Question]) -> dict[Question, object]:
     """The answers to all that is asked in one statement; a question without one has found nothing."""
-    keys = [rows.key_row(one.key) for one in asked if isinstance(one, ByKey)]
-    names = [one.id for one in asked if isinstance(one, ById)]
+    keys = [_texts(rows.key_row(one.key)) for one in asked if isinstance(one, ByKey)]
+    names = _texts(one.id for one in asked if isinstance(one, ById))
     standing = [one.operation for one in asked if isinstance(one, Standing)]
     counting = [one for one in asked if isinstance(one, Counting)]
     places = [(scope, unit.value) for one in counting for scope, unit in one.places]
@@ -175,6 +180,11 @@ async def _told(connection: Connection, asked: Sequence[Question]) -> dict[Quest
     balances = cast("Iterable[tuple[int, int]]", told.get("counted", ()))
     sums = (Counted(held=held, spent=spent) for held, spent in balances)
     return found | {one: tuple(islice(sums, len(one.places))) for one in counting}
+
+
+def _texts(said: Iterable[str]) -> tuple[str, ...]:
+    """As they would be stored: what a caller says may be no text of PostgreSQL's, and then it is nowhere."""
+    return tuple(str(storable(text)) for text in said)
 
 
 @cache

@@ -495,3 +495,17 @@ async def test_who_asks_at_the_same_moment_gets_his_own_answer(desk):
     assert [*found, *got] == [*(Replay(operation=one) for one in done), None, *done, None]
     assert [None if one is None else one.kind for one in stopped] == [None, None, None, Kind.UNAVAILABLE]
     assert [[one.spent for one in told] for told in sums] == [[1, 0], [2, 0], [3, 0], [4, 0], []]
+
+
+@pytest.mark.parametrize("awkward", ["a\x00b", "\x00", "'; --", "\\", '{"}', "x" * 100_000])
+async def test_who_asks_for_what_cannot_be_there_harms_nobody(desk, awkward):
+    reservation = await desk.reserve(claims=[claim(window="total")])
+    strange = msgspec.structs.replace(reservation.key, key=awkward)
+    told = await asyncio.gather(
+        desk.ledger.stopped(reservation, ("all",)),
+        desk.ledger.get(awkward, CALLER),
+        desk.ledger.find(strange, b""),
+        desk.ledger.tally((("agent:trader", Unit.CALLS),)),
+    )
+    assert told[:3] == [None, None, None]
+    assert [one.held for one in told[3]] == [1]

@@ -295,6 +295,21 @@ async def test_a_poisonous_order_fails_alone(desks):
     assert desks[0].balance() == (5, 0)
 
 
+async def test_a_poisonous_question_fails_alone(desks):
+    operation = await desks[0].do()
+    ledger = desks[0].ledger
+    reader = ledger._opened.reader
+    told = await asyncio.gather(
+        ledger.get(operation.id, CALLER),
+        reader.ask(lambda connection: connection.fetch("SELECT 1 / 0")),
+        ledger.find(operation.key, operation.fingerprint),
+        return_exceptions=True,
+    )
+    assert [told[0], told[2]] == [operation, Replay(operation=operation)]
+    assert isinstance(told[1], LedgerUnavailableError)
+    assert "division by zero" in str(told[1])
+
+
 async def test_no_statement_of_a_call_reads_a_table_whole(postgres_url, monkeypatch):
     """Plans are made once, on empty tables: with a scan in them a call would cost more with every call before it."""
     desk = instance(postgres_url, 1)
