@@ -36,7 +36,7 @@ fmt: _dev
     {{bin}}/ruff check --fix .
     {{bin}}/ruff format .
 
-# measure act, chat, cold, drain, grow, leave, versus or wire; the last line is one JSON object
+# measure act, chat, cold, drain, grow, leave, steps, versus or wire; the last line is one JSON object
 bench NAME *ARGS: _dev
     @{{bin}}/python -m bench.{{NAME}} {{ARGS}}
 

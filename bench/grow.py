@@ -43,7 +43,7 @@ async def measured(report: Report, asked: Namespace) -> None:
             town.gateway_url, tokens, audience=AUDIENCE, connections=CONNECTIONS, patience=patience
         ) as client:
             for prompt in (FULL, PACED):
-                await _round(client, prompt, 64, CALLS_LEAST)
+                await converse(client, prompt, 64, CALLS_LEAST)
             costs = {(name, count): list[float]() for name in ("full", "paced") for count in levels}
             idle: list[float] = []
             echoes: dict[str, list[float]] = {"alone": [], "busy": []}
@@ -80,11 +80,12 @@ async def _cost_us(town: Town, client: GatewayClient, prompt: str, count: int) -
     """Processor time of one call."""
     calls = max(CALLS_LEAST, 2 * count)
     used = cpu_s(town.gateway)
-    await _round(client, prompt, count, calls)
+    await converse(client, prompt, count, calls)
     return (cpu_s(town.gateway) - used) / calls * 1e6
 
 
-async def _round(client: GatewayClient, prompt: str, count: int, calls: int) -> None:
+async def converse(client: GatewayClient, prompt: str, count: int, calls: int) -> None:
+    """So many calls, so many of them at the same time."""
     left = iter(range(calls))
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
