@@ -1,6 +1,6 @@
 """Counts what the interpreter does, between SIGUSR1 and SIGUSR2, in a process that finds this on its PYTHONPATH.
 
-For `bench.steps` alone: it makes the process about a hundred times as slow.
+For `bench.steps` alone: it makes the process far slower.
 """
 
 import json
