@@ -68,9 +68,8 @@ class LogWitness:
             "timestampNanos": now_us % 1_000_000 * 1000,
         }
         # A field must not take the place of what the log itself reads.
-        told = {
-            f"{name}_" if name in head else name: value for name, value in _members(fields.items(), DEPTH_MAX).items()
-        }
+        members = _members(fields.items(), DEPTH_MAX)
+        told = {f"{name}_" if name in head else name: value for name, value in members.items()}
         line = _line(head | told)
         if len(line) > LINE_LENGTH_MAX:
             line = _line(head | {"cut": f"{len(line)} characters", "text": line[:TEXT_LENGTH_MAX]})

@@ -122,6 +122,11 @@ async def connect_first(url: str) -> Connection:
         raise LedgerDatabaseError(f"PostgreSQL does not let the gateway in: {error}") from _unspoken(error)
 
 
+def is_loss(error: Exception) -> bool:
+    """Whether the connection is gone. asyncpg's word for a value that no column takes is an InterfaceError too."""
+    return isinstance(error, LOST) and not isinstance(error, ValueError)
+
+
 def unreachable(error: BaseException) -> str:
     """The sentence for a database that cannot be reached now."""
     if isinstance(error, asyncio.TimeoutError):

@@ -11,7 +11,7 @@ import msgspec
 from gateway.ledger import rows
 from gateway.ledger.entries import Stored
 from gateway.ledger.postgres_book import OPERATION
-from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, unreachable
+from gateway.ledger.postgres_link import LOST, LedgerDatabaseError, Link, is_loss, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.queue import Order, Queue
 from gateway.ledger.tables import Row, storable
@@ -122,10 +122,11 @@ class PostgresReader:
         for _ in range(TRIES_MAX):
             try:
                 found = await self._found(batch)
-            except LOST as error:
-                self._link.drop()
-                failure, self._why = error, unreachable(error)
-            except (asyncpg.PostgresError, LedgerDatabaseError) as error:
+            except (*LOST, asyncpg.PostgresError, LedgerDatabaseError) as error:
+                if is_loss(error):
+                    self._link.drop()
+                    failure, self._why = error, unreachable(error)
+                    continue
                 if len(batch) > 1:
                     # One question that PostgreSQL will not have must not fail the others: each is asked alone then.
                     for order in batch:

@@ -23,7 +23,7 @@ import asyncpg
 from gateway.ledger.book import Book, Head, Unit
 from gateway.ledger.entries import Reads, Writes
 from gateway.ledger.postgres_book import PostgresSource
-from gateway.ledger.postgres_link import LOST, TRIED_AGAIN, LedgerDatabaseError, Link, unreachable
+from gateway.ledger.postgres_link import LOST, TRIED_AGAIN, LedgerDatabaseError, Link, is_loss, unreachable
 from gateway.ledger.postgres_schema import Connection
 from gateway.ledger.postgres_writes import write
 from gateway.ledger.queue import PATIENCE_S, Order, Queue
@@ -131,7 +131,7 @@ class PostgresWriter:
             except (LedgerDatabaseError, LostCommitsError) as error:
                 _fail(batch, str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it ends this batch and not the writer
-                if _is_loss(error) or self._open is not None:
+                if is_loss(error) or self._open is not None:
                     self._link.drop()
                     self._why = unreachable(error) + _NOT_KNOWN * (self._open is not None)
                     await self._sleep(pause_s)
@@ -231,7 +231,7 @@ class PostgresWriter:
         try:
             await committing
         except (asyncpg.PostgresError, StaleError, ValueError) as error:
-            if not _is_loss(error):
+            if not is_loss(error):
                 self._open = None  # PostgreSQL says that it did not, or was not asked
             raise
         self._conclude(done)
@@ -275,11 +275,6 @@ def _announced(batch: list[_Order]) -> tuple[list[tuple[_Order, Reads]], list[Ca
         except Exception as error:  # noqa: BLE001 - as in running it
             answers.append(partial(order.fail, error))
     return units, answers
-
-
-def _is_loss(error: Exception) -> bool:
-    """Whether the connection is gone. asyncpg's word for a value that no column takes is an InterfaceError too."""
-    return isinstance(error, LOST) and not isinstance(error, ValueError)
 
 
 def _fail(batch: list[_Order], why: str, cause: Exception | None = None) -> None:

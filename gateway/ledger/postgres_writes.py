@@ -111,12 +111,11 @@ def _array(column: Row) -> str:
     batch.
     """
     try:
-        told = _ENCODE(column).decode()
-    except UnicodeEncodeError:
-        told = "\\"
-    if "\\" in told:
-        told = f"[{','.join(map(_quoted, column))}]"
-    return f"{{{told[1:-1]}}}"
+        told = _ENCODE(column)
+    except UnicodeEncodeError:  # half a surrogate pair
+        told = None
+    members = ",".join(map(_quoted, column)) if told is None or b"\\" in told else told[1:-1].decode()
+    return f"{{{members}}}"
 
 
 def _quoted(value: object) -> str:

@@ -295,19 +295,24 @@ async def test_a_poisonous_order_fails_alone(desks):
     assert desks[0].balance() == (5, 0)
 
 
-async def test_a_poisonous_question_fails_alone(desks):
+@pytest.mark.parametrize(
+    ("statement", "values", "why"),
+    [("SELECT 1 / 0", (), "division by zero"), ("SELECT $1::text", ("\ud800",), "invalid input")],
+)
+async def test_a_poisonous_question_fails_alone(desks, statement, values, why):
+    """Whether PostgreSQL refuses it, or asyncpg before it leaves."""
     operation = await desks[0].do()
     ledger = desks[0].ledger
     reader = ledger._opened.reader
     told = await asyncio.gather(
         ledger.get(operation.id, CALLER),
-        reader.ask(lambda connection: connection.fetch("SELECT 1 / 0")),
+        reader.ask(lambda connection: connection.fetch(statement, *values)),
         ledger.find(operation.key, operation.fingerprint),
         return_exceptions=True,
     )
     assert [told[0], told[2]] == [operation, Replay(operation=operation)]
     assert isinstance(told[1], LedgerUnavailableError)
-    assert "division by zero" in str(told[1])
+    assert why in str(told[1])
 
 
 async def test_no_statement_of_a_call_reads_a_table_whole(postgres_url, monkeypatch):
